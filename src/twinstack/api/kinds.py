@@ -1,0 +1,38 @@
+"""Resources paired with their typed objects: what components hand to the client."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+from twinstack.api.apps import Deployment, ReplicaSet
+from twinstack.api.coordination import Lease
+from twinstack.api.core import ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
+from twinstack.api.discovery import EndpointSlice
+from twinstack.api.meta import Object
+from twinstack.api.networking import IPAddress, ServiceCIDR
+from twinstack.api.resources import Resource, resource
+
+T = TypeVar("T", bound=Object)
+
+
+class Kind(NamedTuple, Generic[T]):
+    """A resource and the type that its objects are read as."""
+
+    resource: Resource
+    type: type[T]
+
+
+CONFIG_MAPS = Kind(resource("", "configmaps"), ConfigMap)
+EVENTS = Kind(resource("", "events"), Event)
+NAMESPACES = Kind(resource("", "namespaces"), Namespace)
+NODES = Kind(resource("", "nodes"), Node)
+PODS = Kind(resource("", "pods"), Pod)
+SECRETS = Kind(resource("", "secrets"), Secret)
+SERVICE_ACCOUNTS = Kind(resource("", "serviceaccounts"), ServiceAccount)
+SERVICES = Kind(resource("", "services"), Service)
+DEPLOYMENTS = Kind(resource("apps", "deployments"), Deployment)
+REPLICA_SETS = Kind(resource("apps", "replicasets"), ReplicaSet)
+ENDPOINT_SLICES = Kind(resource("discovery.k8s.io", "endpointslices"), EndpointSlice)
+SERVICE_CIDRS = Kind(resource("networking.k8s.io", "servicecidrs"), ServiceCIDR)
+IP_ADDRESSES = Kind(resource("networking.k8s.io", "ipaddresses"), IPAddress)
+LEASES = Kind(resource("coordination.k8s.io", "leases"), Lease)

@@ -1,0 +1,1 @@
+"""The kernel: netlink, namespaces, mounts, nftables, conntrack. Imports only `twinstack.ip`."""

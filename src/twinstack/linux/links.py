@@ -1,0 +1,181 @@
+"""Links, addresses, routes and neighbours as rtnetlink messages (rtnetlink(7)); sending is the socket's."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+from twinstack.ip import CIDR, Address, IPFamily
+from twinstack.linux.netlink import CREATE, EXCL, REPLACE, Reply, attr, attributes, i32, message, nest, text, u8, u32
+
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH = 28
+
+GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
+
+UP = 1  # IFF_UP
+LOOPBACK = 1  # the index of lo in every namespace
+
+_NODAD = 0x02  # IFA_F_NODAD: without it bind() waits one to two seconds for duplicate detection
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_TABLE_MAIN, _PROTO_STATIC, _UNICAST = 254, 4, 1
+_ONLINK = 4
+_PERMANENT = 0x80
+
+
+def _ifinfo(index: int = 0, flags: int = 0) -> bytes:
+    return struct.pack("=BBHiII", 0, 0, 0, index, flags, flags)
+
+
+def link_up(index: int) -> bytes:
+    return message(NEWLINK, 0, _ifinfo(index, UP))
+
+
+def delete_link(index: int) -> bytes:
+    return message(DELLINK, 0, _ifinfo(index))
+
+
+class Peer(NamedTuple):
+    """The far end of a veth pair, in the namespace of an open descriptor. It must be brought up there."""
+
+    namespace: int
+    name: str
+    ifindex: int
+    mac: bytes | None = None
+    mtu: int | None = None
+
+
+def veth(
+    name: str, peer: Peer, *, index: int = 0, mac: bytes | None = None, master: int = 0, mtu: int | None = None
+) -> bytes:
+    """Create a veth pair, the near end up. `index` 0 lets the kernel choose."""
+    far = _ifinfo(peer.ifindex) + text(3, peer.name) + i32(28, peer.namespace)
+    if peer.mac is not None:
+        far += attr(1, peer.mac)
+    if peer.mtu is not None:
+        far += u32(4, peer.mtu)
+    body = _ifinfo(index, UP) + text(3, name)
+    if mac is not None:
+        body += attr(1, mac)
+    if mtu is not None:
+        body += u32(4, mtu)
+    if master:
+        body += u32(10, master)
+    return message(NEWLINK, CREATE | EXCL, body + nest(18, text(1, "veth"), nest(2, attr(1, far))))
+
+
+def bridge(name: str, index: int = 0) -> bytes:
+    """Create a bridge, up, that learns no multicast and runs no spanning tree."""
+    options = nest(2, u8(23, 0))  # IFLA_BR_MCAST_SNOOPING
+    return message(NEWLINK, CREATE | EXCL, _ifinfo(index, UP) + text(3, name) + nest(18, text(1, "bridge"), options))
+
+
+def add_address(index: int, address: Address, prefix: int) -> bytes:
+    """Idempotent. IPv6 addresses skip duplicate detection."""
+    flags = _NODAD if address.family is IPFamily.IPV6 else 0
+    body = struct.pack("=BBBBi", address.family.af, prefix, flags, _SCOPE_UNIVERSE, index)
+    return message(NEWADDR, CREATE | REPLACE, body + attr(2, address.packed) + attr(1, address.packed))
+
+
+def _route(
+    kind: int, flags: int, family: IPFamily, prefix: int, scope: int, route_flags: int, attributes_: bytes
+) -> bytes:
+    head = struct.pack("=BBBBBBBBI", family.af, prefix, 0, 0, _TABLE_MAIN, _PROTO_STATIC, scope, _UNICAST, route_flags)
+    return message(kind, flags, head + attributes_)
+
+
+def add_route(destination: CIDR | None, index: int, *, family: IPFamily, via: Address | None = None) -> bytes:
+    """Idempotent. No destination is the default route; a `via` of the other family is RTA_VIA (Linux 5.2)."""
+    scope = _SCOPE_LINK if via is None and family is IPFamily.IPV4 else _SCOPE_UNIVERSE
+    body = attr(1, destination.first.packed) if destination is not None else b""
+    flags = 0
+    if via is not None and via.family is family:
+        body += attr(5, via.packed)
+    elif via is not None:
+        body += attr(18, struct.pack("=H", via.family.af) + via.packed)
+        flags = _ONLINK
+    body += i32(4, index)
+    prefix = destination.prefix if destination is not None else 0
+    return _route(NEWROUTE, CREATE | REPLACE, family, prefix, scope, flags, body)
+
+
+def delete_route(destination: CIDR) -> bytes:
+    return _route(DELROUTE, 0, destination.family, destination.prefix, 255, 0, attr(1, destination.first.packed))
+
+
+def add_neighbour(index: int, address: Address, mac: bytes) -> bytes:
+    """Permanent, hence exempt from the machine-wide limit on learned neighbours."""
+    body = struct.pack("=BBHiHBB", address.family.af, 0, 0, index, _PERMANENT, 0, 0)
+    return message(NEWNEIGH, CREATE | REPLACE, body + attr(1, address.packed) + attr(2, mac))
+
+
+class Link(NamedTuple):
+    """One row of `ip link`."""
+
+    ifindex: int
+    name: str
+
+
+def link_list() -> tuple[int, bytes]:
+    """What to dump for all links."""
+    return GETLINK, _ifinfo()
+
+
+def read_link(reply: Reply) -> Link:
+    index = struct.unpack_from("=i", reply.body, 4)[0]
+    names = [value for kind, value in attributes(reply.body, 16) if kind == 3]
+    return Link(index, names[0].rstrip(b"\0").decode() if names else "")
+
+
+class InterfaceAddress(NamedTuple):
+    """One row of `ip address`."""
+
+    ifindex: int
+    address: Address
+    prefix: int
+
+
+def address_list() -> tuple[int, bytes]:
+    """What to dump for all addresses of both families."""
+    return GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)
+
+
+def read_address(reply: Reply) -> InterfaceAddress | None:
+    """None for families other than IPv4 and IPv6."""
+    family, prefix, _, _, index = struct.unpack_from("=BBBBi", reply.body)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    found = dict(attributes(reply.body, 8))
+    packed = found.get(2, found.get(1))  # IFA_LOCAL, which IPv6 leaves out, then IFA_ADDRESS
+    return InterfaceAddress(index, Address.from_packed(packed), prefix) if packed else None
+
+
+class Route(NamedTuple):
+    """One row of `ip route`, main table only."""
+
+    destination: CIDR
+    ifindex: int
+    via: Address | None
+
+
+def route_list(family: IPFamily) -> tuple[int, bytes]:
+    """What to dump for the routes of a family."""
+    return GETROUTE, struct.pack("=BBBBBBBBI", family.af, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def read_route(reply: Reply) -> Route | None:
+    """None for routes outside the main table."""
+    af, prefix, _, _, table, _, _, kind, _ = struct.unpack_from("=BBBBBBBBI", reply.body)
+    if table != _TABLE_MAIN or kind != _UNICAST:
+        return None
+    family = IPFamily.IPV4 if af == socket.AF_INET else IPFamily.IPV6
+    found = dict(attributes(reply.body, 12))
+    network = int.from_bytes(found[1], "big") if 1 in found else 0
+    index = struct.unpack("=i", found[4])[0] if 4 in found else 0
+    via = Address.from_packed(found[5]) if 5 in found else None
+    if via is None and 18 in found:
+        via = Address.from_packed(found[18][2:])
+    return Route(CIDR(family, network, prefix), index, via)

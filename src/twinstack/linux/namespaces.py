@@ -1,0 +1,106 @@
+"""Network namespaces: make, pin by a bind mount, enter in a thread, remove (namespaces(7)).
+
+A thread that entered another namespace ends; the calling thread never moves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_MS_BIND = 0x1000
+_MNT_DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+RUN_DIRECTORY = Path("/run/netns")  # where iproute2 looks for names
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a fresh thread and return its result, or raise its exception."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def enter(path: Path | str) -> None:
+    """Move the calling thread into the namespace pinned at `path`, for good."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _checked(_libc.setns(descriptor, _CLONE_NEWNET), f"enter network namespace {path}")
+    finally:
+        os.close(descriptor)
+
+
+def inside(path: Path | str, work: Callable[[], T]) -> T:
+    """Run `work` in a thread inside the namespace. A socket made there stays there."""
+
+    def run() -> T:
+        enter(path)
+        return work()
+
+    return in_thread(run)
+
+
+def create(path: Path, setup: Callable[[], T]) -> T:
+    """Make a namespace pinned at `path` and run `setup` inside it.
+
+    Nothing is left when `setup` fails. Raises FileExistsError when `path` is taken.
+    """
+
+    def run() -> T:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        try:
+            _checked(_libc.unshare(_CLONE_NEWNET), "unshare network namespace")
+            source = b"/proc/thread-self/ns/net"
+            _checked(_libc.mount(source, os.fsencode(path), b"none", _MS_BIND, None), f"pin {path}")
+            return setup()
+        except BaseException:
+            remove(path)
+            raise
+
+    return in_thread(run)
+
+
+def remove(path: Path) -> None:
+    """Unpin: the kernel frees the namespace, its links and its tables with its last process. Idempotent."""
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOENT):  # not a mount point: a half-made pin
+            raise OSError(code, f"unpin {path}: {os.strerror(code)}")
+    path.unlink(missing_ok=True)
+
+
+def is_pinned(path: Path) -> bool:
+    """Whether `path` holds a namespace, rather than nothing or the empty file of a failed creation."""
+    try:
+        return os.stat(path).st_dev != os.stat(path.parent).st_dev
+    except FileNotFoundError:
+        return False

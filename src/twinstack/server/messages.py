@@ -1,0 +1,87 @@
+"""What passes between the HTTP engine and the handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from twinstack.api.resources import Resource
+
+
+class UserInfo(msgspec.Struct, frozen=True):
+    """Who asks, as authentication found out."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+
+
+class Request(msgspec.Struct):
+    """One request, its body read whole.
+
+    `path` is percent-decoded; `query` keeps every value of a repeated parameter; header names are lower case.
+    """
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+    user: UserInfo
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
+        values = self.query.get(name)
+        return values[0] if values else default
+
+
+class Response(msgspec.Struct):
+    """A whole answer. A body of several parts is written without joining them."""
+
+    status: int
+    body: bytes | Sequence[bytes] = b""
+    content_type: str = "application/json"
+    headers: list[tuple[str, str]] = []
+    warnings: list[str] = []  # each becomes a `Warning: 299` header
+
+
+class StreamWriter(Protocol):
+    """The body of a streamed answer: one chunk a call, headers already on the wire."""
+
+    def write(self, data: bytes) -> None:
+        """Queue a chunk without waiting; dropped after the peer has gone."""
+
+    def pending(self) -> int:
+        """Bytes queued and not yet taken by the kernel: the measure of a slow reader."""
+
+    async def drain(self) -> None:
+        """Wait until the queue is short again."""
+
+    async def closed(self) -> None:
+        """Wait until the peer has gone or the server stops."""
+
+
+class StreamResponse(msgspec.Struct):
+    """An answer whose body `produce` writes; returning ends it. Cancelled when the peer goes."""
+
+    status: int
+    produce: Callable[[StreamWriter], Awaitable[None]]
+    content_type: str = "application/json"
+    headers: list[tuple[str, str]] = []
+    warnings: list[str] = []
+
+
+Answer = Response | StreamResponse
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What a resource URL means. No name: the collection; no namespace on a namespaced kind: all of them."""
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    tail: str = ""  # what follows `/proxy`

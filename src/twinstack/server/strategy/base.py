@@ -1,0 +1,125 @@
+"""How one kind is defaulted, checked and changed: the interface between generic verbs and single kinds.
+
+A strategy is a pure function of the request, the old object and what the reader shows. It returns what to
+write; the verbs write it in one transaction together with `also`, so an allocation and the object that
+owns it appear or fail together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from twinstack.api.errors import FieldError, invalid_object
+from twinstack.api.resources import Resource
+from twinstack.ip import CIDR, Address
+from twinstack.server.messages import UserInfo
+from twinstack.store import Operation
+
+JSON = dict[str, Any]
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What strategies know of the server's flags. The first range is the primary family."""
+
+    service_ranges: tuple[CIDR, ...]
+    node_ports: range
+    secure_port: int
+    advertise_addresses: tuple[Address, ...] = ()
+
+
+class Reader(Protocol):
+    """The stored objects, as of the last durable change. Returned dicts must not be changed."""
+
+    def get(self, resource: Resource, namespace: str, name: str) -> JSON | None: ...
+
+    def exists(self, key: str) -> bool:
+        """Whether a storage key is taken; also for keys that are no API objects."""
+
+    def list(self, resource: Resource, namespace: str = "") -> Iterable[JSON]: ...
+
+
+class WriteContext(msgspec.Struct, frozen=True, kw_only=True):
+    """One write request, as strategies see it."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    user: UserInfo
+    config: ServerConfig
+    reader: Reader
+    now: str  # meta/v1 Time
+    dry_run: bool = False
+
+
+class Change(msgspec.Struct):
+    """What a write comes to."""
+
+    object: JSON
+    also: list[Operation] = []
+    warnings: list[str] = []
+
+
+class Strategy:
+    """A kind without rules of its own; kinds override what differs.
+
+    Order of a create: `default`, then `create`. Of an update: `default` on the new object, then `update`
+    or, for the status subresource, `update_status`. The verbs have already filled uid, creationTimestamp and
+    the like, checked the metadata and restored what a request may not touch.
+    """
+
+    def default(self, obj: JSON) -> None:
+        """Versioned defaults, in place: on every decoded request body."""
+
+    def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
+        """Change what a create may not set, in place."""
+
+    def prepare_update(self, ctx: WriteContext, new: JSON, old: JSON) -> None:
+        """Restore what an update may not set, in place."""
+
+    def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
+        """The kind's own rules; `old` is None on create."""
+        return ()
+
+    def validate_status(self, ctx: WriteContext, obj: JSON, old: JSON) -> Sequence[FieldError]:
+        return ()
+
+    def warnings(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> list[str]:
+        return []
+
+    def create(self, ctx: WriteContext, obj: JSON) -> Change:
+        if ctx.resource.has_status:
+            obj.pop("status", None)
+        self.prepare_create(ctx, obj)
+        self._check(ctx, obj, self.validate(ctx, obj, None))
+        return Change(object=obj, warnings=self.warnings(ctx, obj, None))
+
+    def update(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
+        if ctx.resource.has_status:
+            if "status" in old:
+                new["status"] = old["status"]
+            else:
+                new.pop("status", None)
+        self.prepare_update(ctx, new, old)
+        self._check(ctx, new, self.validate(ctx, new, old))
+        return Change(object=new, warnings=self.warnings(ctx, new, old))
+
+    def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
+        if "spec" in old:
+            new["spec"] = old["spec"]
+        else:
+            new.pop("spec", None)
+        self._check(ctx, new, self.validate_status(ctx, new, old))
+        return Change(object=new)
+
+    def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
+        """What else goes when the object really leaves the store."""
+        return []
+
+    @staticmethod
+    def _check(ctx: WriteContext, obj: JSON, errors: Sequence[FieldError]) -> None:
+        if errors:
+            name = obj.get("metadata", {}).get("name", ctx.name)
+            raise invalid_object(ctx.resource.kind, name, errors, ctx.resource.group)
