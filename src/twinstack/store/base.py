@@ -59,6 +59,10 @@ class Conflict(Exception):
         self.actual = actual
 
 
+class StoreError(Exception):
+    """The store cannot be opened, is closed, or could not make a change durable: nothing of it is visible."""
+
+
 class Store(Protocol):
     """Every operation of one transaction gets a revision of its own, in order."""
 
@@ -70,7 +74,7 @@ class Store(Protocol):
         """
 
     async def commit(self, operations: Sequence[Operation]) -> list[int]:
-        """Run one transaction; returns the revision of each operation. Raises Conflict."""
+        """Run one transaction; returns the revision of each operation. Raises Conflict, StoreError."""
 
     async def settled(self) -> None:
         """Wait until all changes accepted so far are published: what a loser of a conflict does first."""

@@ -1,0 +1,175 @@
+"""The embedded store: one SQLite file, one writer thread, group commit.
+
+Compare-and-swap runs in the event loop on revisions held in memory, the accepted but not yet durable ones
+included, so revisions are handed out in order and a conflict costs no disk access. What is accepted while
+one SQLite transaction runs goes into the next one: one fsync serves many commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from twinstack.store.base import Conflict, Event, Operation, Put, Record, StoreError
+from twinstack.store.database import Database
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+_BATCH_EVENTS = 2000  # bounds how long one SQLite transaction takes
+
+
+class _Transaction(NamedTuple):
+    """An accepted transaction: what it publishes, and the revisions to go back to if it fails."""
+
+    events: list[Event]
+    done: asyncio.Future[None]
+
+
+class SQLiteStore:
+    """A `Store` in the file `path`, which this process alone may have open."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._revision = 0
+        self._revisions: dict[str, int] = {}  # of every key, accepted transactions included
+        self._waiting: deque[_Transaction] = deque()
+        self._running: list[_Transaction] = []
+        self._publish: Callable[[Sequence[Event]], None] = lambda events: None
+        self._database: Database | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._committer: asyncio.Task[None] | None = None
+
+    async def open(self, publish: Callable[[Sequence[Event]], None]) -> tuple[int, list[Record]]:
+        """Open or create the file. Raises StoreError when it is locked, foreign or damaged."""
+        self._publish = publish
+        self._loop = asyncio.get_running_loop()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        try:
+            self._database = await self._on_writer(Database, self._path)
+            self._revision, records = await self._on_writer(self._database.load)
+        except (sqlite3.Error, OSError) as error:
+            await self._release()
+            raise StoreError(f"cannot open the store {self._path}: {error}") from error
+        self._revisions = {record.key: record.revision for record in records}
+        return self._revision, records
+
+    async def commit(self, operations: Sequence[Operation]) -> list[int]:
+        """Raises Conflict, or StoreError when the change could not be made durable."""
+        if self._database is None or self._loop is None:
+            raise StoreError("the store is closed")
+        events = self._accept(operations)
+        if not events:
+            return []
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(_Transaction(events, done))
+        if self._committer is None:
+            self._committer = self._loop.create_task(self._commit_waiting(self._database))
+        await done
+        return [event.revision for event in events]
+
+    async def settled(self) -> None:
+        last = self._waiting[-1] if self._waiting else self._running[-1] if self._running else None
+        if last is not None:
+            await asyncio.wait([last.done])
+
+    async def close(self) -> None:
+        while self._committer is not None:
+            await asyncio.wait([self._committer])
+        await self._release()
+
+    def _accept(self, operations: Sequence[Operation]) -> list[Event]:
+        """Check every expectation, assign revisions, make the values. All or nothing."""
+        revision = self._revision
+        events: list[Event] = []
+        try:
+            for operation in operations:
+                key, expect = operation.key, operation.expect
+                actual = self._revisions.get(key, 0)
+                if expect is not None and expect != actual:
+                    raise Conflict(key, expect, actual)
+                revision += 1
+                if isinstance(operation, Put):
+                    events.append(Event(key, revision, operation.encode(revision), actual))
+                    self._revisions[key] = revision
+                else:
+                    if not actual:
+                        raise Conflict(key, expect, 0)
+                    events.append(Event(key, revision, None, actual))
+                    del self._revisions[key]
+        except BaseException:
+            self._take_back(events)
+            raise
+        self._revision = revision
+        return events
+
+    def _take_back(self, events: Sequence[Event]) -> None:
+        for event in reversed(events):
+            if event.previous:
+                self._revisions[event.key] = event.previous
+            else:
+                self._revisions.pop(event.key, None)
+
+    async def _commit_waiting(self, database: Database) -> None:
+        """Write batch after batch until nothing waits."""
+        try:
+            while self._waiting:
+                events = self._next_batch()
+                try:
+                    await self._on_writer(database.write, events)
+                except sqlite3.Error as error:
+                    self._fail(error)
+                else:
+                    self._succeed(events)
+        finally:
+            self._committer = None
+
+    def _next_batch(self) -> list[Event]:
+        events: list[Event] = []
+        while self._waiting and len(events) < _BATCH_EVENTS:
+            transaction = self._waiting.popleft()
+            self._running.append(transaction)
+            events += transaction.events
+        return events
+
+    def _succeed(self, events: list[Event]) -> None:
+        running, self._running = self._running, []
+        try:
+            self._publish(events)
+        except Exception:
+            log.exception("a reader of the store failed on revisions %d to %d", events[0].revision, events[-1].revision)
+        for transaction in running:
+            if not transaction.done.done():  # its caller may have been cancelled
+                transaction.done.set_result(None)
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        """Whatever waits was checked against what has just failed, so it fails too."""
+        log.error("cannot write the store %s: %s", self._path, error)
+        failed = [*self._running, *self._waiting]
+        self._running = []
+        self._waiting.clear()
+        for transaction in reversed(failed):
+            self._take_back(transaction.events)
+        for transaction in failed:
+            if not transaction.done.done():
+                transaction.done.set_exception(StoreError(f"the change was not stored: {error}"))
+
+    def _on_writer(self, function: Callable[..., R], *arguments: object) -> asyncio.Future[R]:
+        assert self._loop is not None
+        return self._loop.run_in_executor(self._writer, function, *arguments)
+
+    async def _release(self) -> None:
+        database, self._database = self._database, None
+        writer, self._writer = self._writer, None
+        if writer is None or self._loop is None:
+            return
+        if database is not None:
+            await self._loop.run_in_executor(writer, database.close)
+        writer.shutdown()
