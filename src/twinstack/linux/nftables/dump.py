@@ -1,0 +1,143 @@
+"""Reading tables, chains and elements back."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from twinstack.ip import IPFamily
+from twinstack.linux.netlink import DumpInterrupted, NetlinkError, NetlinkSocket, attributes, text
+from twinstack.linux.nftables.objects import (
+    GETCHAIN,
+    GETELEMENT,
+    GETRULE,
+    GETTABLE,
+    Collection,
+    Table,
+    TableFlag,
+    read_comment,
+)
+
+T = TypeVar("T")
+
+_ATTEMPTS = 20
+_RANGE_END = 1
+
+
+class TableState(NamedTuple):
+    """What the kernel says of a table."""
+
+    name: str
+    handle: int  # never used twice in a namespace
+    flags: TableFlag
+    comment: str
+    owner: int  # netlink port of the socket that owns it, or 0
+
+
+def _repeat(dump: Callable[[], T]) -> T:
+    """Repeat a dump that others' changes interrupted; gives up after twenty."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return dump()
+        except DumpInterrupted:
+            continue
+    raise DumpInterrupted
+
+
+def _header(family: IPFamily) -> bytes:
+    return bytes((family.af, 0, 0, 0))
+
+
+def tables(socket: NetlinkSocket, family: IPFamily) -> list[TableState]:
+    """All tables of the family, whoever made them."""
+    replies = _repeat(lambda: socket.dump(GETTABLE, _header(family)))
+    return [_table(reply.body) for reply in replies]
+
+
+def table(socket: NetlinkSocket, wanted: Table) -> TableState | None:
+    try:
+        return _table(socket.get(GETTABLE, _header(wanted.family) + text(1, wanted.name)).body)
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def _table(body: bytes) -> TableState:
+    found = dict(attributes(body, 4))
+    number = {kind: int.from_bytes(found.get(kind, b""), "big") for kind in (2, 4, 7)}
+    return TableState(_name(found[1]), number[4], TableFlag(number[2]), read_comment(found.get(6, b"")), number[7])
+
+
+def _name(value: bytes) -> str:
+    return value.rstrip(b"\0").decode()
+
+
+def chains(socket: NetlinkSocket, wanted: Table) -> set[str]:
+    """The names of the table's chains."""
+    replies = _repeat(lambda: socket.dump(GETCHAIN, _header(wanted.family)))
+    found = (dict(attributes(reply.body, 4)) for reply in replies)
+    return {_name(chain[3]) for chain in found if _name(chain[1]) == wanted.name}
+
+
+def rule_counts(socket: NetlinkSocket, wanted: Table) -> Counter[str]:
+    """How many rules each chain of the table has; chains without rules are left out."""
+    replies = _repeat(lambda: socket.dump(GETRULE, _header(wanted.family) + text(1, wanted.name)))
+    found = (dict(attributes(reply.body, 4)) for reply in replies)
+    return Counter(_name(rule[2]) for rule in found if _name(rule[1]) == wanted.name)
+
+
+def elements(socket: NetlinkSocket, collection: Collection) -> dict[bytes, bytes]:
+    """Key to value of a map; every key to nothing of a set. Raises NetlinkError ENOENT when it is not there.
+
+    The value of a verdict map's element is the chain's name.
+    """
+    return {key: data for key, data, _ in _repeat(lambda: list(_elements(socket, collection)))}
+
+
+def ranges(socket: NetlinkSocket, collection: Collection) -> set[tuple[bytes, bytes | None]]:
+    """The [first, end) ranges of an interval set; no end reaches to the last key there is."""
+    bounds = sorted((key, not is_end) for key, _, is_end in _repeat(lambda: list(_elements(socket, collection))))
+    found: set[tuple[bytes, bytes | None]] = set()
+    first: bytes | None = None
+    for key, is_first in bounds:  # at one key, an end sorts before the next range's start
+        if is_first:
+            first = key
+        elif first is not None:
+            found.add((first, key))
+            first = None
+    if first is not None:
+        found.add((first, None))
+    return found
+
+
+def _elements(socket: NetlinkSocket, collection: Collection) -> Iterator[tuple[bytes, bytes, bool]]:
+    owner = collection.table
+    header = _header(owner.family) + text(1, owner.name) + text(2, collection.name)
+    for reply in socket.dump(GETELEMENT, header):
+        for kind, value in attributes(reply.body, 4):
+            if kind == 3:
+                for _, element in attributes(value):
+                    yield _element(element)
+
+
+def _element(element: bytes) -> tuple[bytes, bytes, bool]:
+    key = data = b""
+    flags = 0
+    for kind, value in attributes(element):
+        if kind == 1:
+            key = value[4:]  # one attribute inside: its header, then the bytes
+        elif kind == 2:
+            data = _value(value)
+        elif kind == 3:
+            flags = int.from_bytes(value, "big")
+    return key, data, bool(flags & _RANGE_END)
+
+
+def _value(value: bytes) -> bytes:
+    kind, inner = next(attributes(value))
+    if kind == 1:
+        return inner
+    return dict(attributes(inner)).get(2, b"").rstrip(b"\0")
