@@ -1,0 +1,109 @@
+"""Mounts: bind, overlay, tmpfs, pivot_root, and what is mounted where (mount(2), pivot_root(2), proc(5)).
+
+Imports nothing but `syscalls`: the process that is left beside every container runs this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from twinstack.linux.syscalls import check, libc
+
+RDONLY = 0x1
+NOSUID = 0x2
+NODEV = 0x4
+NOEXEC = 0x8
+REMOUNT = 0x20
+BIND = 0x1000
+REC = 0x4000
+PRIVATE = 0x40000
+SLAVE = 0x80000
+
+_DETACH = 2
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41}
+_OCTAL = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # how the kernel writes them in mountinfo
+_STATVFS_FLAGS = ((os.ST_NOSUID, NOSUID), (os.ST_NODEV, NODEV), (os.ST_NOEXEC, NOEXEC), (os.ST_RDONLY, RDONLY))
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError."""
+    result = libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        os.fsencode(kind) if kind else None,
+        ctypes.c_ulong(flags),
+        os.fsencode(options) if options else None,
+    )
+    check(result, f"mount {kind or source} on {target}")
+
+
+def bind(source: str, target: str, flags: int = 0, *, recursive: bool = False) -> None:
+    """Show `source` at `target`; `flags` (RDONLY, NODEV …) are added to those that the source's mount has.
+
+    The kernel takes the flags of a bind only in a second call, and refuses to drop locked ones.
+    """
+    mount(source, target, "", BIND | (REC if recursive else 0))
+    if flags:
+        inherited = os.statvfs(target).f_flag
+        for stat_flag, mount_flag in _STATVFS_FLAGS:
+            if inherited & stat_flag:
+                flags |= mount_flag
+        mount("", target, "", BIND | REMOUNT | flags)
+
+
+def overlay(target: str, lower: str, upper: str, work: str, flags: int = 0) -> None:
+    """Mount `lower` at `target` so that writes go to `upper`; `work` is an empty directory beside it."""
+    for path in (lower, upper, work):
+        if "," in path or ":" in path or "\\" in path:
+            raise ValueError(f"overlay cannot use a path with a comma, colon or backslash: {path}")
+    mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir={upper},workdir={work}")
+
+
+def unmount(target: str) -> None:
+    """Detach `target` at once; busy files stay usable. No error when nothing is mounted there."""
+    if libc.umount2(os.fsencode(target), _DETACH) != 0:
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOENT):
+            raise OSError(code, f"unmount {target}: {os.strerror(code)}")
+
+
+def make_private() -> None:
+    """Let no mount of the calling thread's namespace reach another one."""
+    mount("", "/", "", REC | PRIVATE)
+
+
+def pivot_root(new: str) -> None:
+    """Make the mount point `new` the root of the calling thread's namespace, and let go of the old one."""
+    number = _SYS_PIVOT_ROOT[os.uname().machine]
+    os.chdir(new)
+    check(libc.syscall(ctypes.c_long(number), b".", b"."), f"pivot_root {new}")
+    check(libc.umount2(b".", _DETACH), "detach the old root")  # both are stacked at "."; the old one is on top
+    os.chdir("/")
+
+
+def mounted(below: str = "/", table: str = "/proc/self/mountinfo") -> list[tuple[str, str]]:
+    """(mount point, file system type) of every mount at or below a path, in the order of mounting."""
+    prefix = below.rstrip("/") + "/"
+    found = []
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            front, _, back = line.partition(" - ")
+            point = _unescape(front.split(" ")[4])
+            if point == below or point.startswith(prefix):
+                found.append((point, back.split(" ")[0]))
+    return found
+
+
+def unmount_below(path: str) -> None:
+    """Detach every mount at or below a path, the innermost first."""
+    for point, _ in reversed(mounted(path)):
+        unmount(point)
+
+
+def _unescape(text: str) -> str:
+    if "\\" in text:
+        for escaped, character in _OCTAL.items():
+            text = text.replace(escaped, character)
+    return text
