@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from twinstack.api import metadata
 from twinstack.api.errors import FieldError, invalid_object
 from twinstack.api.resources import Resource
+from twinstack.api.validation import NameRule, dns_subdomain, path_segment
 from twinstack.ip import CIDR, Address
 from twinstack.server.messages import UserInfo
 from twinstack.store import Operation
@@ -67,8 +69,13 @@ class Strategy:
 
     Order of a create: `default`, then `create`. Of an update: `default` on the new object, then `update`
     or, for the status subresource, `update_status`. The verbs have already filled uid, creationTimestamp and
-    the like, checked the metadata and restored what a request may not touch.
+    the like, and restored what a request may not touch. The rules of metadata are checked here, in one answer
+    with the kind's own: a strategy that replaces `create` or `update` calls `metadata_on_create` or
+    `metadata_on_update` for them.
     """
+
+    name_rule: NameRule = staticmethod(dns_subdomain)
+    metadata_twice = True  # an update judges the metadata also by the rules of a create of this kind
 
     def default(self, obj: JSON) -> None:
         """Versioned defaults, in place: on every decoded request body."""
@@ -93,7 +100,7 @@ class Strategy:
         if ctx.resource.has_status:
             obj.pop("status", None)
         self.prepare_create(ctx, obj)
-        self._check(ctx, obj, self.validate(ctx, obj, None))
+        self._check(ctx, obj, [*self.metadata_on_create(ctx, obj), *self.validate(ctx, obj, None)])
         return Change(object=obj, warnings=self.warnings(ctx, obj, None))
 
     def update(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
@@ -103,7 +110,10 @@ class Strategy:
             else:
                 new.pop("status", None)
         self.prepare_update(ctx, new, old)
-        self._check(ctx, new, self.validate(ctx, new, old))
+        errors = self.metadata_on_update(ctx, new, old)
+        if self.metadata_twice:
+            errors += self.metadata_on_create(ctx, new)
+        self._check(ctx, new, [*errors, *self.validate(ctx, new, old)])
         return Change(object=new, warnings=self.warnings(ctx, new, old))
 
     def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
@@ -111,12 +121,32 @@ class Strategy:
             new["spec"] = old["spec"]
         else:
             new.pop("spec", None)
-        self._check(ctx, new, self.validate_status(ctx, new, old))
+        errors = [*self.metadata_on_update(ctx, new, old), *self.validate_status(ctx, new, old)]
+        self._check(ctx, new, errors)
         return Change(object=new)
 
     def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
         """What else goes when the object really leaves the store."""
         return []
+
+    def metadata_on_create(self, ctx: WriteContext, obj: JSON) -> list[FieldError]:
+        return metadata.validate_create(
+            obj["metadata"], namespaced=ctx.resource.namespaced, name_rule=type(self).name_rule
+        )
+
+    @staticmethod
+    def metadata_on_update(ctx: WriteContext, new: JSON, old: JSON) -> list[FieldError]:
+        """The API server judges an update twice, generically and by kind; its Status lists each cause as often."""
+        new_meta, old_meta = new["metadata"], old["metadata"]
+        changes = metadata.validate_update(new_meta, old_meta)
+        return [
+            *metadata.validate_create(
+                new_meta, namespaced=ctx.resource.namespaced, name_rule=path_segment, finalizer_names=False
+            ),
+            *changes,
+            *changes,
+            *metadata.finalizer_name_rule(new_meta.get("finalizers") or [], "metadata.finalizers"),
+        ]
 
     @staticmethod
     def _check(ctx: WriteContext, obj: JSON, errors: Sequence[FieldError]) -> None:
