@@ -1,0 +1,122 @@
+"""What a node's service proxy has to do, as values: front ends, targets, and what is done with a new flow."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from twinstack.ip import Address, IPFamily
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class Protocol(enum.IntEnum):
+    """Layer 4 protocols of a Service port, by their IANA numbers."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+    @classmethod
+    def parse(cls, text: str | None) -> Protocol | None:
+        """The API's name; absent means TCP, as the API server defaults it. None for a name nobody knows."""
+        return _PROTOCOLS.get(text or "TCP")
+
+
+_PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
+
+
+class ServicePortName(NamedTuple):
+    """Which port of which Service. Endpoints join a Service by port name and protocol, never by number."""
+
+    namespace: str
+    service: str
+    port: str
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return f"{self.namespace}/{self.service}{port}/{self.protocol.name}"
+
+
+class Target(NamedTuple):
+    """Where a flow is sent."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        if self.address.family is IPFamily.IPV6:
+            return f"[{self.address}]:{self.port}"
+        return f"{self.address}:{self.port}"
+
+
+class NodeView(NamedTuple):
+    """What the choice of endpoints depends on."""
+
+    name: str
+    zone: str = ""
+
+
+class Via(enum.IntEnum):
+    """How a front end is reached. When two claim one address and port, the lower number has it."""
+
+    CLUSTER_IP = 0
+    NODE_PORT = 1
+
+    def __str__(self) -> str:
+        return {Via.CLUSTER_IP: "ClusterIP", Via.NODE_PORT: "NodePort"}[self]
+
+
+class Action(enum.Enum):
+    """What happens to a new flow."""
+
+    FORWARD = "forward"
+    REJECT = "reject"  # no endpoint anywhere: the client hears of it at once
+    DROP = "drop"  # endpoints elsewhere only, and the traffic policy says local: the client may try again
+
+
+class Slot(NamedTuple):
+    """The address and port that a front end answers on. No address: each address of the node for NodePorts."""
+
+    address: Address | None
+    port: int
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"*:{self.port}/{self.protocol.name}"
+        return f"{Target(self.address, self.port)}/{self.protocol.name}"
+
+
+class FrontEnd(NamedTuple):
+    """One address and port of a Service port, in one family."""
+
+    slot: Slot
+    via: Via
+    name: ServicePortName
+    action: Action
+    targets: tuple[Target, ...] = ()  # sorted, each once; one is chosen at random for every new flow
+    serving: frozenset[Target] = frozenset()  # UDP only: endpoints that established flows may stay with
+
+    @property
+    def rank(self) -> tuple[Via, ServicePortName]:
+        return self.via, self.name
+
+
+class Hairpin(NamedTuple):
+    """A local endpoint: a flow from its address to itself through a Service must be masqueraded."""
+
+    target: Target
+    protocol: Protocol
+
+
+class ServiceState(NamedTuple):
+    """All that one Service asks of a node, in one family."""
+
+    cluster_ip: Address | None = None
+    front_ends: tuple[FrontEnd, ...] = ()
+    hairpins: frozenset[Hairpin] = frozenset()
+
+
+NOTHING = ServiceState()
