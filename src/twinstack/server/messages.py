@@ -73,7 +73,27 @@ class StreamResponse(msgspec.Struct):
     warnings: list[str] = []
 
 
-Answer = Response | StreamResponse
+class Duplex(Protocol):
+    """The raw connection after `101 Switching Protocols`."""
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes without waiting; dropped after the peer has gone."""
+
+    async def drain(self) -> None:
+        """Wait until the queue is short again."""
+
+
+class Upgrade(msgspec.Struct):
+    """`101 Switching Protocols`, then `run` speaks the new protocol; returning closes the connection."""
+
+    run: Callable[[Duplex], Awaitable[None]]
+    headers: list[tuple[str, str]] = []  # with `Upgrade` and what the protocol wants; `Connection` is added
+
+
+Answer = Response | StreamResponse | Upgrade
 Handler = Callable[[Request], Awaitable[Answer]]
 
 

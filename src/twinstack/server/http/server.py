@@ -1,0 +1,84 @@
+"""The server: listening sockets, the set of connections, the sweep of deadlines, the orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from functools import partial
+
+from twinstack.server.http.connection import HTTPConnection, Identify
+from twinstack.server.http.limits import Limits
+from twinstack.server.messages import Handler
+
+__all__ = ["HTTPServer", "Limits"]
+
+_BACKLOG = 512
+
+
+class HTTPServer:
+    """Serves one handler on any number of sockets. `identify` turns a client certificate, if any, into a user."""
+
+    def __init__(self, handler: Handler, *, identify: Identify, limits: Limits | None = None) -> None:
+        self.handler = handler
+        self.identify = identify
+        self.limits = limits or Limits()
+        self._connections: set[HTTPConnection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def start(self, sockets: Iterable[socket.socket], context: ssl.SSLContext | None) -> None:
+        """Accept connections on sockets that are bound; they are then the server's to close."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets:
+            server = await loop.create_server(
+                partial(HTTPConnection, self),
+                sock=listener,
+                ssl=context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=self.limits.handshake_timeout if context else None,
+            )
+            self._servers.append(server)
+        self._timer = loop.call_later(self.limits.sweep, self._sweep)
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Refuse new connections, end streams, let requests finish for `grace` seconds, then close the rest."""
+        for server in self._servers:
+            server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for end, patience in (
+            (HTTPConnection.stop, grace),
+            (HTTPConnection.cancel, 1.0),
+            (HTTPConnection.abort, 1.0),
+        ):
+            for connection in list(self._connections):
+                end(connection)
+            await self._emptied(patience)
+
+    async def _emptied(self, patience: float) -> None:
+        """Wait until no connection is left, at most `patience` seconds."""
+        if self._connections:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=patience)
+
+    def began(self, connection: HTTPConnection) -> None:
+        self._connections.add(connection)
+
+    def ended(self, connection: HTTPConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [each for each in self._connections if each.deadline < now]:
+            connection.expire()
+        self._timer = loop.call_later(self.limits.sweep, self._sweep)

@@ -1,0 +1,129 @@
+"""What a handler writes to: a chunked body, or the raw connection after an upgrade."""
+
+from __future__ import annotations
+
+import asyncio
+
+from twinstack.server.http.heads import LAST_CHUNK
+
+
+class Flow:
+    """Back-pressure and end of one connection, as its transport reports them."""
+
+    __slots__ = ("_drained", "_ended", "gone", "paused", "stopping", "transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.paused = False
+        self.gone = False  # the peer has gone
+        self.stopping = False  # the server asks streams to end
+        self._drained: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def stop(self) -> None:
+        """The server is shutting down."""
+        self.stopping = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def lose(self) -> None:
+        """The peer has gone."""
+        self.gone = True
+        self.resume()
+        self.stop()
+
+    async def drain(self) -> None:
+        """Wait until the transport's queue is short again, or the peer has gone."""
+        while self.paused and not self.gone:
+            if self._drained is None or self._drained.done():
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    async def ended(self) -> None:
+        if self.gone or self.stopping:
+            return
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._ended)
+
+
+class BodyWriter:
+    """`messages.StreamWriter` on a connection; `chunked` is false for HTTP/1.0, where closing ends the body."""
+
+    __slots__ = ("_chunked", "_flow")
+
+    def __init__(self, flow: Flow, *, chunked: bool) -> None:
+        self._flow = flow
+        self._chunked = chunked
+
+    def write(self, data: bytes) -> None:
+        if self._flow.gone or not data:
+            return
+        self._flow.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def pending(self) -> int:
+        return self._flow.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        await self._flow.drain()
+
+    async def closed(self) -> None:
+        await self._flow.ended()
+
+    def finish(self) -> None:
+        """End the body."""
+        if self._chunked and not self._flow.gone:
+            self._flow.transport.write(LAST_CHUNK)
+
+
+class Tunnel:
+    """`messages.Duplex` on a connection. Reading stops while `_HIGH` bytes wait for the handler."""
+
+    _HIGH = 1 << 18
+
+    __slots__ = ("_arrived", "_ended", "_flow", "_parts", "_size")
+
+    def __init__(self, flow: Flow, first: bytes) -> None:
+        self._flow = flow
+        self._parts = [first] if first else []
+        self._size = len(first)
+        self._ended = False
+        self._arrived: asyncio.Future[None] | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the peer; empty at the end."""
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size > self._HIGH:
+                self._flow.transport.pause_reading()
+        else:
+            self._ended = True
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    async def read(self) -> bytes:
+        while not self._parts and not self._ended:
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        data = b"".join(self._parts)
+        self._parts.clear()
+        if self._size > self._HIGH and not self._ended:
+            self._flow.transport.resume_reading()
+        self._size = 0
+        return data
+
+    def write(self, data: bytes) -> None:
+        if data and not self._flow.gone:
+            self._flow.transport.write(data)
+
+    async def drain(self) -> None:
+        await self._flow.drain()
