@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from tests.unit.client.api_stub import ApiStub, Behaviour, Call, Reply, api_stub, bookmark, pod, status
+
+from twinstack.api.core import Pod
+from twinstack.api.kinds import PODS
+from twinstack.client import informer as module
+from twinstack.client.informer import Informer
+from twinstack.client.kubeconfig import ClusterAccess
+from twinstack.client.rest import Client
+
+Change = tuple[str | None, str | None]  # resourceVersions before and after
+
+
+def change(old: Pod | None, new: Pod | None) -> Change:
+    return (old.metadata.resource_version if old else None, new.metadata.resource_version if new else None)
+
+
+def run(
+    behaviour: Behaviour, scenario: Callable[[ApiStub, Informer[Pod], list[Change]], Awaitable[None]], **options: Any
+) -> None:
+    async def main() -> None:
+        async with api_stub(behaviour) as stub:
+            client = Client(ClusterAccess(server=stub.url), user_agent="test")
+            informer = Informer(client, PODS, **options)
+            changes: list[Change] = []
+            informer.subscribe(lambda old, new: changes.append(change(old, new)))
+            task = asyncio.create_task(informer.run())
+            try:
+                async with asyncio.timeout(5):
+                    await scenario(stub, informer, changes)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await client.close()
+
+    uvloop.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_watch_list_then_changes_then_resume_after_a_clean_end() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        if call.query.get("sendInitialEvents") == "true":
+            assert call.query["resourceVersionMatch"] == "NotOlderThan"
+            reply.send(("ADDED", pod("a", 1)), ("ADDED", pod("b", 2)), ("BOOKMARK", bookmark(5, end=True)))
+            reply.send(("MODIFIED", pod("a", 6)), ("DELETED", pod("b", 7)), ("BOOKMARK", bookmark(9)))
+            reply.end()
+        else:
+            assert call.query["resourceVersion"] == "9"
+            reply.send(("ADDED", pod("c", 10)))
+            await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await informer.synced()
+        await until(lambda: "default/c" in informer.objects)
+        assert changes == [(None, "1"), (None, "2"), ("1", "6"), ("2", None), (None, "10")]
+        assert set(informer.objects) == {"default/a", "default/c"}
+        assert stub.connections == 1
+
+    run(behaviour, scenario)
+
+
+def test_an_empty_collection_is_synced_too() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        reply.send(("BOOKMARK", bookmark(5, end=True)))
+        await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await informer.synced()
+        assert not informer.objects
+
+    run(behaviour, scenario)
+
+
+def test_a_server_without_watch_list_is_listed() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        if call.query.get("sendInitialEvents"):
+            reply.json(status(422, "Invalid", "sendInitialEvents is forbidden"), status=422)
+        elif call.query.get("watch"):
+            assert call.query["resourceVersion"] == "7"
+            reply.begin()
+            reply.send(("ADDED", pod("b", 8)))
+            await asyncio.sleep(60)
+        else:
+            assert call.query == {"labelSelector": "x=y", "fieldSelector": "spec.nodeName=n"}
+            reply.json({"metadata": {"resourceVersion": "7"}, "items": [pod("a", 1)]})
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await until(lambda: len(changes) == 2)
+        assert changes == [(None, "1"), (None, "8")]
+
+    run(behaviour, scenario, label_selector="x=y", field_selector="spec.nodeName=n")
+
+
+def test_a_server_that_ignores_watch_list_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INITIAL_STATE", 0.05)
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        if call.query.get("watch"):
+            reply.begin()
+            reply.send(("ADDED", pod("a", 1)))
+            await asyncio.sleep(60)
+        else:
+            reply.json({"metadata": {"resourceVersion": "7"}, "items": [pod("a", 1)]})
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await informer.synced()
+        assert changes == [(None, "1")]
+
+    run(behaviour, scenario)
+
+
+@pytest.mark.parametrize("in_stream", [True, False])
+def test_gone_reads_the_state_anew_and_reports_the_difference(in_stream: bool) -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        gone = status(410, "Expired", "too old resource version")
+        if call.query.get("sendInitialEvents"):
+            reply.begin()
+            if len(stub_calls(call)) == 1:
+                reply.send(("ADDED", pod("a", 1)), ("ADDED", pod("b", 2)), ("ADDED", pod("c", 3)))
+                reply.send(("BOOKMARK", bookmark(5, end=True)))
+                reply.end()
+            else:
+                reply.send(("ADDED", pod("a", 1)), ("ADDED", pod("b", 12)), ("ADDED", pod("d", 13)))
+                reply.send(("BOOKMARK", bookmark(15, end=True)))
+                await asyncio.sleep(60)
+        elif in_stream:
+            reply.begin()
+            reply.send(("ERROR", gone))
+            reply.end()
+        else:
+            reply.json(gone, status=410)
+
+    lists: list[Call] = []
+
+    def stub_calls(call: Call) -> list[Call]:
+        lists.append(call)
+        return lists
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await until(lambda: len(changes) >= 6)
+        assert changes[3:] == [("2", "12"), (None, "13"), ("3", None)]
+        assert set(informer.objects) == {"default/a", "default/b", "default/d"}
+
+    run(behaviour, scenario)
+
+
+def test_a_killed_server_is_found_again_and_silence_is_death() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        if call.query.get("sendInitialEvents"):
+            reply.send(("ADDED", pod("a", 1)), ("BOOKMARK", bookmark(5, end=True)))
+        elif call.query["resourceVersion"] == "5":
+            reply.send(("MODIFIED", pod("a", 6)))
+        elif call.query["resourceVersion"] == "6":
+            reply.send(("MODIFIED", pod("a", 7)))
+        await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await informer.synced()
+        stub.drop_all()
+        await until(lambda: len(changes) == 3)  # the second reconnection comes from the silence
+        assert changes == [(None, "1"), ("1", "6"), ("6", "7")]
+
+    run(behaviour, scenario, silence=0.2)
+
+
+def test_the_server_may_come_after_the_client() -> None:
+    async def main() -> None:
+        async with api_stub(behaviour) as probe:
+            url = probe.url
+        client = Client(ClusterAccess(server=url), user_agent="test")
+        informer = Informer(client, PODS)
+        task = asyncio.create_task(informer.run())
+        await asyncio.sleep(0.12)
+        server = await asyncio.start_server(ApiStub(behaviour).serve, "127.0.0.1", int(url.rpartition(":")[2]))
+        async with asyncio.timeout(1):
+            await informer.synced()
+        task.cancel()
+        await client.close()
+        server.close()
+        await asyncio.sleep(0.01)
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        reply.send(("BOOKMARK", bookmark(5, end=True)))
+        reply.end()
+
+    uvloop.run(main())
+
+
+def test_indexes_follow_and_a_faulty_handler_harms_nobody() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        on_n = {"nodeName": "n"}
+        on_m = {"nodeName": "m"}
+        reply.send(
+            ("ADDED", pod("a", 1, spec=on_n)), ("ADDED", pod("b", 2, spec=on_n)), ("BOOKMARK", bookmark(5, end=True))
+        )
+        reply.send(("MODIFIED", pod("a", 6, spec=on_m)), ("DELETED", pod("b", 7, spec=on_n)))
+        await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        def faulty(old: Pod | None, new: Pod | None) -> None:
+            raise RuntimeError("faulty")
+
+        by_node = informer.index(lambda pod: [pod.spec.node_name])
+        informer._handlers.insert(0, faulty)
+        await until(lambda: len(changes) == 4)
+        assert list(by_node["m"]) == ["default/a"]
+        assert not by_node["n"]
+        later = informer.index(lambda pod: [pod.spec.node_name])
+        assert list(later["m"]) == ["default/a"]
+        told: list[Change] = []
+        informer.subscribe(lambda old, new: told.append(change(old, new)))
+        assert told == [(None, "6")]
+
+    run(behaviour, scenario)
