@@ -285,12 +285,16 @@ def legacy_ip(field: str, text: str, old: Collection[str] = ()) -> list[FieldErr
     return [] if text in old else each(field, text, _ip(text)[1])
 
 
-def strict_ip(field: str, text: str) -> list[FieldError]:
-    """The rule of newer fields: canonical text only (RFC 5952)."""
+def canonical_ip(text: str) -> list[str]:
+    """The rule of newer fields and of IPAddress names: canonical text only (RFC 5952)."""
     parsed, messages = _ip(text)
     if parsed is not None and not messages and str(parsed.address) != text:
-        messages = [f"must be in canonical form ({go_value(str(parsed.address))})"]
-    return each(field, text, messages)
+        return [f"must be in canonical form ({go_value(str(parsed.address))})"]
+    return messages
+
+
+def strict_ip(field: str, text: str) -> list[FieldError]:
+    return each(field, text, canonical_ip(text))
 
 
 def _cidr(text: str) -> tuple[SloppyBlock | None, list[str]]:
