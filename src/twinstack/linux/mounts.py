@@ -1,6 +1,6 @@
 """Mounts: bind, overlay, tmpfs, pivot_root, and what is mounted where (mount(2), pivot_root(2), proc(5)).
 
-Imports nothing but `syscalls`: the process that is left beside every container runs this.
+The process that is left beside every container runs this, so it imports little.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 
 from twinstack.linux.syscalls import check, libc
 
@@ -22,6 +23,10 @@ PRIVATE = 0x40000
 SLAVE = 0x80000
 
 _DETACH = 2
+_AT_FDCWD = ctypes.c_int(-100)
+_OPEN_TREE_CLONE = 1
+_MOVE_EMPTY_PATH = 4
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41}
 _OCTAL = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # how the kernel writes them in mountinfo
 _STATVFS_FLAGS = ((os.ST_NOSUID, NOSUID), (os.ST_NODEV, NODEV), (os.ST_NOEXEC, NOEXEC), (os.ST_RDONLY, RDONLY))
@@ -46,11 +51,38 @@ def bind(source: str, target: str, flags: int = 0, *, recursive: bool = False) -
     """
     mount(source, target, "", BIND | (REC if recursive else 0))
     if flags:
-        inherited = os.statvfs(target).f_flag
-        for stat_flag, mount_flag in _STATVFS_FLAGS:
-            if inherited & stat_flag:
-                flags |= mount_flag
-        mount("", target, "", BIND | REMOUNT | flags)
+        remount(target, flags)
+
+
+def remount(target: str, flags: int) -> None:
+    """Add `flags` to the mount at `target`, and to no other mount of the same file system."""
+    present = os.statvfs(target).f_flag
+    for stat_flag, mount_flag in _STATVFS_FLAGS:
+        if present & stat_flag:
+            flags |= mount_flag
+    mount("", target, "", BIND | REMOUNT | flags)
+
+
+def open_tree(source: str) -> int:
+    """A descriptor of a bind mount of `source` that is attached nowhere yet (open_tree(2), Linux 5.2).
+
+    It survives pivot_root, so that a source of the old root can be shown at a path of the new one.
+    """
+    number = ctypes.c_long(_SYS_OPEN_TREE)
+    flags = ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC)
+    return check(libc.syscall(number, _AT_FDCWD, os.fsencode(source), flags), f"open {source} for mounting")
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach what `open_tree` opened (move_mount(2))."""
+    number = ctypes.c_long(_SYS_MOVE_MOUNT)
+    result = libc.syscall(number, tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_MOVE_EMPTY_PATH))
+    check(result, f"mount on {target}")
+
+
+def is_directory(tree: int) -> bool:
+    """Whether what `open_tree` opened is a directory."""
+    return stat.S_ISDIR(os.fstat(tree).st_mode)
 
 
 def overlay(target: str, lower: str, upper: str, work: str, flags: int = 0) -> None:

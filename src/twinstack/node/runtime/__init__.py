@@ -1,0 +1,1 @@
+"""Container runtimes behind one protocol. Imports nothing: the process beside every container passes here."""

@@ -1,0 +1,159 @@
+"""What the agent asks of a container runtime, and what it is told back.
+
+A container is named by its pod, its name and the attempt: every restart is a new container. A sandbox is
+what the containers of a pod share: namespaces, host name, /dev/shm and the files in /etc.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class ContainerKey(NamedTuple):
+    """One run of one container."""
+
+    pod_uid: str
+    name: str
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits, the same after a restart of the agent."""
+        return hashlib.sha256(f"{self.pod_uid}/{self.name}/{self.attempt}".encode()).hexdigest()
+
+
+class Mount(NamedTuple):
+    """A file or directory of the node shown inside a container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class Security(NamedTuple):
+    """Whom the container runs as and what it may do (v1 SecurityContext, resolved)."""
+
+    user: int = 0
+    group: int = 0
+    groups: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset()
+    privileged: bool = False
+    no_new_privileges: bool = True
+    read_only_root: bool = False
+
+
+class ContainerConfig(NamedTuple):
+    """Everything that is needed to run a container."""
+
+    key: ContainerKey
+    image: str
+    command: list[str]
+    environment: dict[str, str]
+    working_directory: str
+    mounts: list[Mount]
+    security: Security
+    termination_message_path: str
+
+
+class SandboxConfig(NamedTuple):
+    """`network` is the path of the pod's network namespace; None leaves the pod in the node's own.
+
+    `files` are the contents of files in /etc by name: hosts, hostname, resolv.conf.
+    """
+
+    pod_uid: str
+    pod: str
+    hostname: str
+    network: str | None
+    files: dict[str, str]
+
+
+class Phase(enum.Enum):
+    """Where a container is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class Container(NamedTuple):
+    """What the runtime knows about one container. Times are Unix seconds, 0 where not yet known."""
+
+    key: ContainerKey
+    phase: Phase
+    image: str
+    image_id: str
+    created_at: float
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class ImageError(Exception):
+    """An image cannot be used; `reason` is the waiting reason that the API shows."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StartError(Exception):
+    """A container could not be started; the text is for its owner."""
+
+
+Exited = Callable[[Container], None]
+
+
+class Runtime(Protocol):
+    """A container runtime. Methods raise OSError when the machine refuses."""
+
+    @property
+    def name(self) -> str:
+        """`name://version`, as in a Node's nodeInfo."""
+
+    def open(self, on_exit: Exited) -> list[Container]:
+        """Take up what an earlier agent left; returns all containers. `on_exit` is called in the event loop."""
+
+    @property
+    def images(self) -> list[str]:
+        """Names of the images that are present."""
+
+    def check_image(self, image: str, pull_policy: str) -> None:
+        """Raises ImageError when `image` cannot run here."""
+
+    async def create_sandbox(self, config: SandboxConfig) -> None: ...
+
+    def has_sandbox(self, pod_uid: str) -> bool:
+        """Whether the pod's sandbox still stands: a restart of the machine takes it away."""
+
+    async def stop_sandbox(self, pod_uid: str) -> None:
+        """Kill its containers and give back what they share; logs and exit codes stay. Idempotent."""
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        """Stop it and remove all that is left of the pod. Idempotent."""
+
+    async def create(self, config: ContainerConfig) -> Container: ...
+
+    async def start(self, key: ContainerKey) -> Container:
+        """Raises StartError; the container then counts as exited with code 128."""
+
+    def kill(self, key: ContainerKey, signal_number: int) -> bool:
+        """Signal the container's first process; False when it has exited. SIGKILL takes all of it down."""
+
+    async def wait(self, key: ContainerKey) -> None:
+        """Return when the container has exited."""
+
+    async def remove(self, key: ContainerKey) -> None:
+        """Remove an exited container and its log. Idempotent."""
+
+    def log_path(self, key: ContainerKey) -> Path:
+        """The log in the CRI format; older parts of it have the suffix `.1`."""
+
+    def close(self) -> None:
+        """Let go of everything; containers go on."""

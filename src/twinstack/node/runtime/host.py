@@ -1,0 +1,338 @@
+"""The built-in runtime: containers made from the node's own root file system, image `twinstack.local/host`.
+
+Every program of the node runs in them, under an overlay that takes the writes. They are processes in their
+own mount, PID, network, UTS and IPC namespaces with the usual capabilities of containers, each below a shim
+of its own (`shim.py`) that outlives the agent. What lies outside the masks is readable in them: an image for
+trying and testing, not for keeping secrets from. Resource limits are not applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import twinstack
+from twinstack.linux import capabilities, mounts, processes
+from twinstack.node.runtime import shim
+from twinstack.node.runtime.base import (
+    Container,
+    ContainerConfig,
+    ContainerKey,
+    Exited,
+    ImageError,
+    Phase,
+    SandboxConfig,
+    StartError,
+)
+from twinstack.node.runtime.layout import ContainerDirectory, Layout, Record, Running
+from twinstack.node.runtime.sandbox import SandboxDirectory
+
+IMAGE = "twinstack.local/host"
+MASKS = ("/root", "/home", "/work", "/run", "/tmp", "/var/log")
+CONCURRENT_STARTS = 4  # a start is a burst of CPU
+START_TIMEOUT = 30.0
+_DISK = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs"})
+_ADOPTION_STEP, _ADOPTION_STEPS = 0.005, 400  # how long a shim that has just been started may take to say who it is
+
+log = logging.getLogger(__name__)
+
+
+class HostRuntime:
+    """A Runtime (see base) for one node; `hidden` are further directories that no container may see."""
+
+    def __init__(self, root: Path, *, hidden: Iterable[str] = ()) -> None:
+        self._layout = Layout(root)
+        self._masks = [*MASKS, str(root), *hidden]
+        self._submounts = _submounts(self._masks)
+        self._containers: dict[ContainerKey, Container] = {}
+        self._first: dict[ContainerKey, processes.Process] = {}
+        self._watched: dict[ContainerKey, int] = {}  # pidfd of the shim
+        self._ended: dict[ContainerKey, asyncio.Event] = {}
+        self._starts = asyncio.Semaphore(CONCURRENT_STARTS)
+        self._on_exit: Exited = lambda _: None
+
+    @property
+    def name(self) -> str:
+        return f"twinstack-host://{twinstack.__version__}"
+
+    @property
+    def images(self) -> list[str]:
+        return [IMAGE]
+
+    def open(self, on_exit: Exited) -> list[Container]:
+        self._on_exit = on_exit
+        self._layout.pods.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for uid in self._layout.pod_uids():
+            for directory in self._layout.containers(uid):
+                self._adopt(directory)
+        return list(self._containers.values())
+
+    def check_image(self, image: str, pull_policy: str) -> None:
+        if image.removesuffix(":latest") != IMAGE:
+            raise ImageError(
+                "ErrImageNeverPull",
+                f'Container image "{image}" is not present: this node pulls no images and runs only "{IMAGE}", '
+                "which is made of the node's own programs",
+            )
+
+    async def create_sandbox(self, config: SandboxConfig) -> None:
+        await asyncio.to_thread(self._sandbox(config.pod_uid).create, config)
+
+    def has_sandbox(self, pod_uid: str) -> bool:
+        return self._sandbox(pod_uid).exists
+
+    async def stop_sandbox(self, pod_uid: str) -> None:
+        await self._kill_all(pod_uid)
+        await asyncio.to_thread(self._sandbox(pod_uid).stop)
+
+    async def remove_sandbox(self, pod_uid: str) -> None:
+        await self._kill_all(pod_uid)
+        for key in self._keys(pod_uid):
+            self._forget(key)
+        await asyncio.to_thread(self._sandbox(pod_uid).remove)
+
+    async def create(self, config: ContainerConfig) -> Container:
+        container = Container(config.key, Phase.CREATED, config.image, IMAGE, time.time())
+        directory = self._layout.container(config.key)
+        record = Record(container.image, container.image_id, container.created_at)
+        await asyncio.to_thread(directory.create, record, self._start_record(config, directory))
+        self._containers[config.key] = container
+        return container
+
+    async def start(self, key: ContainerKey) -> Container:
+        directory = self._layout.container(key)
+        async with self._starts:
+            lock = directory.lock()
+            if lock is None:
+                raise StartError(f"container {key.name} runs already")
+            try:
+                pid, report = await asyncio.to_thread(_spawn, directory.path, lock)
+            finally:
+                os.close(lock)  # the shim holds it now
+            self._watch(key, os.pidfd_open(pid), pid)
+            failure = await _read_report(report)
+        if failure:
+            await self._ended[key].wait()
+            raise StartError(failure)
+        return self._note_running(directory)
+
+    def kill(self, key: ContainerKey, signal_number: int) -> bool:
+        first = self._first.get(key)
+        return first is not None and processes.send_signal(first, signal_number)
+
+    async def wait(self, key: ContainerKey) -> None:
+        """Return when the container has exited."""
+        if key in self._watched:
+            await self._ended[key].wait()
+
+    async def remove(self, key: ContainerKey) -> None:
+        self._forget(key)
+        directory = self._layout.container(key)
+        await asyncio.to_thread(directory.remove)
+        for path in (self.log_path(key), self.log_path(key).with_suffix(".log.1")):
+            path.unlink(missing_ok=True)
+
+    def log_path(self, key: ContainerKey) -> Path:
+        return self._layout.log(key)
+
+    def close(self) -> None:
+        for key in list(self._watched):
+            self._unwatch(key)
+
+    def _sandbox(self, pod_uid: str) -> SandboxDirectory:
+        return SandboxDirectory(self._layout.pod(pod_uid))
+
+    def _keys(self, pod_uid: str) -> list[ContainerKey]:
+        return [key for key in self._containers if key.pod_uid == pod_uid]
+
+    async def _kill_all(self, pod_uid: str) -> None:
+        keys = self._keys(pod_uid)
+        for key in keys:
+            self.kill(key, signal.SIGKILL)
+        for key in keys:
+            await self.wait(key)
+
+    def _adopt(self, directory: ContainerDirectory) -> None:
+        """Take up a container that an earlier agent made."""
+        key = directory.key
+        record = directory.record()
+        if record is None:
+            directory.remove()  # half made
+            return
+        container = Container(key, Phase.CREATED, record.image, record.image_id, record.created_at)
+        if directory.exit() is None and directory.is_running():
+            running = _await_process(directory)
+            descriptor = processes.open_descriptor(running.shim) if running else None
+            if running is not None and descriptor is not None:
+                self._containers[key] = container
+                self._watch(key, descriptor, 0)
+                self._note_running(directory)
+                return
+        if directory.exit() is None:
+            if directory.running() is None:
+                directory.remove()  # made, never started
+                return
+            directory.write_unknown_exit()
+        self._containers[key] = _exited(container, directory)
+
+    def _note_running(self, directory: ContainerDirectory) -> Container:
+        key = directory.key
+        running = directory.running()
+        container = self._containers[key]
+        if running is not None and container.phase is Phase.CREATED:
+            self._first[key] = running.first
+            container = container._replace(phase=Phase.RUNNING, started_at=running.started_at)
+            self._containers[key] = container
+        return container
+
+    def _watch(self, key: ContainerKey, descriptor: int, child: int) -> None:
+        self._watched[key] = descriptor
+        self._ended[key] = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, self._shim_ended, key, child)
+
+    def _unwatch(self, key: ContainerKey) -> None:
+        descriptor = self._watched.pop(key)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+
+    def _shim_ended(self, key: ContainerKey, child: int) -> None:
+        self._unwatch(key)
+        if child:
+            os.waitpid(child, 0)
+        self._first.pop(key, None)
+        directory = self._layout.container(key)
+        if directory.exit() is None:
+            log.warning("the process beside container %s of pod %s was killed", key.name, key.pod_uid)
+            directory.write_unknown_exit()
+        container = _exited(self._containers[key], directory)
+        self._containers[key] = container
+        self._ended.pop(key).set()
+        self._on_exit(container)
+
+    def _forget(self, key: ContainerKey) -> None:
+        if key in self._watched:
+            self._unwatch(key)
+        self._containers.pop(key, None)
+        self._first.pop(key, None)
+
+    def _start_record(self, config: ContainerConfig, directory: ContainerDirectory) -> dict[str, Any]:
+        """What the shim reads; only types that marshal knows."""
+        sandbox = self._sandbox(config.key.pod_uid)
+        security = config.security
+        nodev = 0 if security.privileged else mounts.NODEV
+        shared = [(str(sandbox.etc / name), f"/etc/{name}", 0) for name in os.listdir(sandbox.etc)]
+        shared.append((str(sandbox.shm), "/dev/shm", 0))
+        shared.append((str(directory.termination_log), config.termination_message_path, 0))
+        shared += [(m.source, m.target, nodev | (mounts.RDONLY if m.read_only else 0)) for m in config.mounts]
+        return {
+            "log": str(self._layout.log(config.key)),
+            "network": sandbox.network,
+            "uts": str(sandbox.uts),
+            "ipc": str(sandbox.ipc),
+            "root": str(directory.root),
+            "upper": str(directory.upper),
+            "work": str(directory.work),
+            "submounts": self._submounts,
+            "masks": self._masks,
+            "mounts": shared,
+            "privileged": security.privileged,
+            "read_only_root": security.read_only_root,
+            "no_new_privileges": security.no_new_privileges,
+            "capabilities": capabilities.numbers(security.capabilities),
+            "user": security.user,
+            "group": security.group,
+            "groups": list(security.groups),
+            "directory": config.working_directory,
+            "command": config.command,
+            "environment": config.environment,
+        }
+
+
+def _submounts(masks: list[str]) -> list[str]:
+    """Disks mounted below the root, which an overlay of the root does not show."""
+    return [
+        point
+        for point, kind in mounts.mounted()
+        if kind in _DISK and point != "/" and not any(f"{point}/".startswith(f"{mask}/") for mask in masks)
+    ]
+
+
+def _spawn(directory: Path, lock: int) -> tuple[int, int]:
+    """Start a shim; returns its process number and the descriptor on which it reports."""
+    source = str(Path(twinstack.__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {source!r}); from twinstack.node.runtime.shim import main; main()"
+    report, far = os.pipe()
+    # Duplicates above the numbers that they become in the shim, so that none overwrites another.
+    given = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (far, lock)]
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", code, str(directory)],
+            {"PATH": os.environ.get("PATH", "")},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(directory / "shim.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_DUP2, given[0], shim.REPORT),
+                (os.POSIX_SPAWN_DUP2, given[1], shim.LOCK),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM),
+        )
+    except BaseException:
+        os.close(report)
+        raise
+    finally:
+        for descriptor in (far, *given):
+            os.close(descriptor)
+    return pid, report
+
+
+async def _read_report(report: int) -> str:
+    """Why the container does not run; empty when it does."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(report, readable.set)
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            await readable.wait()
+        said = os.read(report, 4096)
+    finally:
+        loop.remove_reader(report)
+        os.close(report)
+    if said == b"+":
+        return ""
+    return said.decode(errors="replace") or "the process beside the container ended early"
+
+
+def _await_process(directory: ContainerDirectory) -> Running | None:
+    """Who runs in a container whose shim may have started only just now."""
+    for _ in range(_ADOPTION_STEPS):
+        running = directory.running()
+        if running is not None or directory.exit() is not None:
+            return running
+        time.sleep(_ADOPTION_STEP)
+    return None
+
+
+def _exited(container: Container, directory: ContainerDirectory) -> Container:
+    ended, running = directory.exit(), directory.running()
+    if ended is None:
+        return container
+    return container._replace(
+        phase=Phase.EXITED,
+        started_at=running.started_at if running else 0.0,
+        finished_at=ended.finished_at,
+        exit_code=ended.code,
+        reason=ended.reason or ("Completed" if ended.code == 0 else "Error"),
+        message=ended.message,
+    )
