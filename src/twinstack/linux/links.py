@@ -21,7 +21,8 @@ LOOPBACK = 1  # the index of lo in every namespace
 
 _NODAD = 0x02  # IFA_F_NODAD: without it bind() waits one to two seconds for duplicate detection
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_TABLE_MAIN, _PROTO_STATIC, _UNICAST = 254, 4, 1
+_TABLE_MAIN, _UNICAST = 254, 1
+STATIC = 4  # RTPROT_STATIC: who put a route there, if nobody wants to find it again
 _ONLINK = 4
 _PERMANENT = 0x80
 
@@ -81,14 +82,19 @@ def add_address(index: int, address: Address, prefix: int) -> bytes:
 
 
 def _route(
-    kind: int, flags: int, family: IPFamily, prefix: int, scope: int, route_flags: int, attributes_: bytes
+    kind: int, flags: int, family: IPFamily, prefix: int, protocol: int, scope: int, route_flags: int, parts: bytes
 ) -> bytes:
-    head = struct.pack("=BBBBBBBBI", family.af, prefix, 0, 0, _TABLE_MAIN, _PROTO_STATIC, scope, _UNICAST, route_flags)
-    return message(kind, flags, head + attributes_)
+    head = struct.pack("=BBBBBBBBI", family.af, prefix, 0, 0, _TABLE_MAIN, protocol, scope, _UNICAST, route_flags)
+    return message(kind, flags, head + parts)
 
 
-def add_route(destination: CIDR | None, index: int, *, family: IPFamily, via: Address | None = None) -> bytes:
-    """Idempotent. No destination is the default route; a `via` of the other family is RTA_VIA (Linux 5.2)."""
+def add_route(
+    destination: CIDR | None, index: int, *, family: IPFamily, via: Address | None = None, protocol: int = STATIC
+) -> bytes:
+    """Idempotent. No destination is the default route; a `via` of the other family is RTA_VIA (Linux 5.2).
+
+    With index 0 the kernel finds the link that leads to `via`. `protocol` marks the route's owner.
+    """
     scope = _SCOPE_LINK if via is None and family is IPFamily.IPV4 else _SCOPE_UNIVERSE
     body = attr(1, destination.first.packed) if destination is not None else b""
     flags = 0
@@ -97,13 +103,16 @@ def add_route(destination: CIDR | None, index: int, *, family: IPFamily, via: Ad
     elif via is not None:
         body += attr(18, struct.pack("=H", via.family.af) + via.packed)
         flags = _ONLINK
-    body += i32(4, index)
+    if index:
+        body += i32(4, index)
     prefix = destination.prefix if destination is not None else 0
-    return _route(NEWROUTE, CREATE | REPLACE, family, prefix, scope, flags, body)
+    return _route(NEWROUTE, CREATE | REPLACE, family, prefix, protocol, scope, flags, body)
 
 
-def delete_route(destination: CIDR) -> bytes:
-    return _route(DELROUTE, 0, destination.family, destination.prefix, 255, 0, attr(1, destination.first.packed))
+def delete_route(destination: CIDR, *, protocol: int = 0) -> bytes:
+    """Refused with ESRCH when there is none; a `protocol` other than 0 spares routes of other owners."""
+    body = attr(1, destination.first.packed)
+    return _route(DELROUTE, 0, destination.family, destination.prefix, protocol, 255, 0, body)
 
 
 def add_neighbour(index: int, address: Address, mac: bytes) -> bytes:
@@ -159,6 +168,7 @@ class Route(NamedTuple):
     destination: CIDR
     ifindex: int
     via: Address | None
+    protocol: int
 
 
 def route_list(family: IPFamily) -> tuple[int, bytes]:
@@ -168,7 +178,7 @@ def route_list(family: IPFamily) -> tuple[int, bytes]:
 
 def read_route(reply: Reply) -> Route | None:
     """None for routes outside the main table."""
-    af, prefix, _, _, table, _, _, kind, _ = struct.unpack_from("=BBBBBBBBI", reply.body)
+    af, prefix, _, _, table, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", reply.body)
     if table != _TABLE_MAIN or kind != _UNICAST:
         return None
     family = IPFamily.IPV4 if af == socket.AF_INET else IPFamily.IPV6
@@ -178,4 +188,4 @@ def read_route(reply: Reply) -> Route | None:
     via = Address.from_packed(found[5]) if 5 in found else None
     if via is None and 18 in found:
         via = Address.from_packed(found[18][2:])
-    return Route(CIDR(family, network, prefix), index, via)
+    return Route(CIDR(family, network, prefix), index, via, protocol)
