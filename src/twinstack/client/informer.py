@@ -87,7 +87,9 @@ class Informer(Generic[T]):
         self._handlers: list[Handler[T]] = []
         self._indexes: list[Index[T]] = []
         self._synced = asyncio.Event()
+        self._removed: set[str] = set()  # uids
         self._resource_version = ""  # of the last event or bookmark; empty: read the whole state anew
+        self._newest = 0  # the greatest of them
         self._pause = FIRST_PAUSE
 
     def subscribe(self, handler: Handler[T]) -> None:
@@ -114,6 +116,20 @@ class Informer(Generic[T]):
     @property
     def has_synced(self) -> bool:
         return self._synced.is_set()
+
+    def wrote(self, obj: T) -> None:
+        """Take in the server's answer to a write of ours, before the watch brings it.
+
+        So a controller sees its own writes and never acts twice on a state that it has already changed.
+        """
+        if obj.metadata.uid not in self._removed:
+            self._put(obj)
+
+    def removed(self, obj: T) -> None:
+        """Take in that the server has deleted `obj` for good at our request."""
+        if obj.key in self.objects and self.objects[obj.key].metadata.uid == obj.metadata.uid:
+            self._removed.add(obj.metadata.uid)  # until the watch has told of it, older news of it is void
+            self._remove(obj.key)
 
     async def run(self) -> None:
         """Follow the server for ever; cancel to stop."""
@@ -165,11 +181,9 @@ class Informer(Generic[T]):
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
-        seen = set()
         for item in items:
-            seen.add(item.key)
             self._put(item)
-        self._complete(seen, version)
+        self._complete({item.key for item in items}, version)
         await self._consume(version)
 
     async def _watch_list(self) -> None:
@@ -184,7 +198,7 @@ class Informer(Generic[T]):
                     seen = None
                 elif event.type == "DELETED":
                     seen.discard(event.object.key)
-                    self._remove(event.object.key)
+                    self._deleted(event.object)
                 elif event.type != "BOOKMARK":
                     seen.add(event.object.key)
                     self._put(event.object)
@@ -207,29 +221,46 @@ class Informer(Generic[T]):
 
     def _apply(self, event: WatchEvent[T]) -> None:
         if event.type == "DELETED":
-            self._remove(event.object.key)
+            self._deleted(event.object)
         elif event.type != "BOOKMARK":
             self._put(event.object)
-        self._resource_version = event.object.metadata.resource_version
+        self._advance(event.object.metadata.resource_version)
+
+    def _advance(self, version: str) -> None:
+        self._resource_version, self._newest = version, int(version)
 
     def _complete(self, seen: set[str], version: str) -> None:
         """The whole state as of `version` has been put: drop what is no longer there."""
+        if int(version) < self._newest:
+            self._newest = 0
+            for key in list(self.objects):
+                self._remove(key)
+            raise ConnectionError(f"the server's history went back to {version}: read again")
+        self._removed.clear()
         for key in self.objects.keys() - seen:
-            self._remove(key)
-        self._resource_version = version
+            if _version(self.objects[key]) <= int(version):  # else we wrote it since
+                self._remove(key)
+        self._advance(version)
         self._synced.set()
 
     def _put(self, new: T) -> None:
-        old = self.objects.get(new.key)
-        if old is not None and old.metadata.resource_version == new.metadata.resource_version:
+        key = new.key
+        old = self.objects.get(key)
+        if old is not None and _version(new) <= _version(old):
+            return  # known, or overtaken by a write of ours
+        if new.metadata.uid in self._removed:
             return
-        self.objects[new.key] = new
+        self.objects[key] = new
         self._tell(old, new)
 
+    def _deleted(self, last: T) -> None:
+        self._removed.discard(last.metadata.uid)
+        known = self.objects.get(last.key)
+        if known is not None and _version(known) <= _version(last):
+            self._remove(last.key)
+
     def _remove(self, key: str) -> None:
-        old = self.objects.pop(key, None)
-        if old is not None:
-            self._tell(old, None)
+        self._tell(self.objects.pop(key), None)
 
     def _tell(self, old: T | None, new: T | None) -> None:
         for index in self._indexes:
@@ -240,3 +271,8 @@ class Informer(Generic[T]):
             except Exception:
                 # One faulty observer must not blind the others, nor stop the watch.
                 log.exception("handler of %s failed", self.kind.resource.plural)
+
+
+def _version(obj: Object) -> int:
+    """The revision that wrote an object. Versions of one collection compare as numbers (KEP-5504)."""
+    return int(obj.metadata.resource_version)

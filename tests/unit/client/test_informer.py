@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from tests.unit.client.api_stub import ApiStub, Behaviour, Call, Reply, api_stub, bookmark, pod, status
@@ -226,5 +227,71 @@ def test_indexes_follow_and_a_faulty_handler_harms_nobody() -> None:
         told: list[Change] = []
         informer.subscribe(lambda old, new: told.append(change(old, new)))
         assert told == [(None, "6")]
+
+    run(behaviour, scenario)
+
+
+def test_own_writes_are_seen_at_once_and_older_news_is_void() -> None:
+    go_on = asyncio.Event()
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        reply.send(("ADDED", pod("a", 1)), ("ADDED", pod("b", 2)), ("BOOKMARK", bookmark(5, end=True)))
+        await go_on.wait()
+        reply.send(("MODIFIED", pod("a", 6)), ("MODIFIED", pod("a", 8)), ("MODIFIED", pod("b", 7)))
+        reply.send(
+            ("DELETED", pod("b", 9)), ("ADDED", pod("b", 10) | {"metadata": {**pod("b", 10)["metadata"], "uid": "new"}})
+        )
+        await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await informer.synced()
+        client = informer._client
+        assert isinstance(client, Client)
+        informer.wrote(msgspec.convert(pod("a", 8), Pod))
+        informer.removed(informer.objects["default/b"])
+        informer.wrote(msgspec.convert(pod("b", 4), Pod))
+        assert changes[2:] == [("1", "8"), ("2", None)]
+        go_on.set()
+        await until(lambda: len(changes) == 5)
+        assert changes[4:] == [(None, "10")]
+
+    run(behaviour, scenario)
+
+
+def test_a_write_younger_than_the_listed_state_is_kept() -> None:
+    half_way = asyncio.Event()
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        reply.send(("ADDED", pod("a", 1)))
+        await half_way.wait()
+        reply.send(("BOOKMARK", bookmark(5, end=True)), ("ADDED", pod("b", 6)))
+        await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await until(lambda: len(changes) == 1)
+        informer.wrote(msgspec.convert(pod("b", 6), Pod))
+        half_way.set()
+        await informer.synced()
+        await asyncio.sleep(0.01)
+        assert changes == [(None, "1"), (None, "6")]
+
+    run(behaviour, scenario)
+
+
+def test_a_server_restored_from_a_backup_is_believed() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        if reply.stub.connections == 1:
+            reply.send(("ADDED", pod("a", 90)), ("ADDED", pod("b", 91)), ("BOOKMARK", bookmark(95, end=True)))
+            reply.send(("ERROR", status(410, "Expired", "gone")))
+            reply.drop()
+        elif call.query.get("sendInitialEvents"):
+            reply.send(("ADDED", pod("a", 2)), ("BOOKMARK", bookmark(5, end=True)))
+            await asyncio.sleep(60)
+
+    async def scenario(stub: ApiStub, informer: Informer[Pod], changes: list[Change]) -> None:
+        await until(lambda: [*informer.objects] == ["default/a"] and changes[-1] == (None, "2"))
 
     run(behaviour, scenario)
