@@ -1,0 +1,83 @@
+"""`twinstack COMMAND`: finds the command's module, reads its flags and runs it.
+
+Only the module of the command that was asked for is imported, so a part of the cluster starts with what it
+needs and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from twinstack import __version__
+from twinstack.cli.commands import COMMANDS, Command, overview
+
+USAGE_ERROR = 2  # the exit code of argparse
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; 1 is a failure that was explained on standard error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    word = arguments[0] if arguments else "--help"
+    if word in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if word in ("--version", "version"):
+        print(f"twinstack {__version__}")
+        return 0
+    command = COMMANDS.get(word)
+    if command is None:
+        print(f"twinstack: no command {word!r}{_suggestion(word)}; `twinstack --help` lists them", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        return _run(word, command, arguments[1:])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nothing more to say
+        return 1
+
+
+def _run(word: str, command: Command, arguments: list[str]) -> int:
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"twinstack {word}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
+    )
+    module.add_flags(parser)
+    if command.component:
+        parser.add_argument("-v", "--v", type=int, default=0, metavar="LEVEL", help="log verbosity; 4 and above debug")
+    args = parser.parse_args(arguments)
+    if command.component:
+        from twinstack.cli import logs
+
+        logs.configure(args.v)
+        return int(module.run(args))
+    try:
+        return int(module.run(args))
+    except Exception as error:
+        from twinstack.cluster.errors import ClusterError
+
+        if not isinstance(error, ClusterError):
+            raise
+        print(f"twinstack: {error}", file=sys.stderr)
+        return 1
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keeps the paragraphs of a module's docstring and names defaults."""
+
+
+def _suggestion(word: str) -> str:
+    import difflib
+
+    visible = [name for name, command in COMMANDS.items() if not command.hidden]
+    close = difflib.get_close_matches(word, visible, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

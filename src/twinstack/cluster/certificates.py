@@ -1,0 +1,134 @@
+"""The certificates of a local cluster, and the kubeconfigs that carry the clients' ones.
+
+Importing this module loads `cryptography`: `up` does so in the one case that it has certificates to make.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from twinstack.cluster.configuration import ClusterConfiguration
+from twinstack.cluster.state import ClusterPaths
+from twinstack.ip import Address
+from twinstack.pki.ca import CertificateAuthority
+from twinstack.pki.files import write_secret
+
+LOOPBACK = (Address.parse("127.0.0.1"), Address.parse("::1"))
+SERVICE_NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+)
+
+
+def issue(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
+    """Write every certificate and kubeconfig; the authority is kept when there is one.
+
+    The kubeconfig for people comes last: where it stands, all the others do.
+    """
+    authority = _authority(configuration, paths.pki)
+    _issue_servers(configuration, paths, authority)
+    host = f"https://127.0.0.1:{configuration.api_port}"
+    switch = f"https://{_host(configuration.switch_addresses[0])}:{configuration.api_port}"
+    users = [
+        ("controllers", "system:kube-controller-manager", "", host),
+        ("scheduler", "system:kube-scheduler", "", host),
+        ("proxy", "system:kube-proxy", "", switch),
+    ]
+    users += [
+        (f"node-{index}", f"system:node:{configuration.node_name(index)}", "system:nodes", switch)
+        for index in range(1, configuration.nodes + 1)
+    ]
+    for file, user, group, server in users:
+        access = _issue_access(authority, configuration.name, user, group, server)
+        write_secret(paths.kubeconfigs / f"{file}.json", json.dumps(access).encode())
+    access = _issue_access(authority, configuration.name, "kubernetes-admin", "system:masters", host)
+    write_secret(paths.kubeconfigs / "admin.json", json.dumps(access).encode())
+    write_secret(paths.kubeconfig, to_yaml(access).encode())
+
+
+def _authority(configuration: ClusterConfiguration, directory: Path) -> CertificateAuthority:
+    certificate, key = directory / "ca.crt", directory / "ca.key"
+    if certificate.exists():
+        return CertificateAuthority.load(certificate, key)
+    authority = CertificateAuthority.create(f"{configuration.name}-ca")
+    write_secret(key, authority.key_pem)
+    write_secret(certificate, authority.certificate_pem, 0o644)
+    return authority
+
+
+def _issue_servers(configuration: ClusterConfiguration, paths: ClusterPaths, authority: CertificateAuthority) -> None:
+    """What the API server and the node agents show to their clients, and the API server to node agents."""
+    first_services = [block.address(1) for block in configuration.service_cidrs]
+    addresses = [*LOOPBACK, *configuration.switch_addresses, *first_services]
+    pair = authority.issue("kube-apiserver", (), SERVICE_NAMES, addresses, server=True)
+    _write_pair(paths.pki, "apiserver", pair)
+    pair = authority.issue("kube-apiserver-kubelet-client", ["system:masters"], client=True)
+    _write_pair(paths.pki, "apiserver-kubelet-client", pair)
+    for index in range(1, configuration.nodes + 1):
+        name = configuration.node_name(index)
+        pair = authority.issue(
+            f"system:node:{name}", ["system:nodes"], [name], configuration.node_addresses(index), server=True
+        )
+        _write_pair(paths.pki, f"kubelet-{index}", pair)
+
+
+def _write_pair(directory: Path, name: str, pair: tuple[bytes, bytes]) -> None:
+    write_secret(directory / f"{name}.key", pair[1])
+    write_secret(directory / f"{name}.crt", pair[0], 0o644)
+
+
+def _issue_access(
+    authority: CertificateAuthority, cluster: str, user: str, group: str, server: str
+) -> dict[str, object]:
+    """A kubeconfig with one cluster, one user and one context."""
+    certificate, key = authority.issue(user, [group] if group else [], client=True)
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": cluster,
+                "cluster": {"server": server, "certificate-authority-data": _base64(authority.certificate_pem)},
+            }
+        ],
+        "users": [
+            {
+                "name": user,
+                "user": {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)},
+            }
+        ],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
+        "current-context": cluster,
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _host(address: Address) -> str:
+    return f"[{address}]" if address.family == "IPv6" else str(address)
+
+
+def to_yaml(value: object, indent: str = "") -> str:
+    """The YAML of plain values as kubeconfigs hold them: mappings, lists of mappings, strings."""
+    lines: list[str] = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, dict):
+                lines += [f"{indent}{key}:", to_yaml(item, indent + "  ").rstrip("\n")]
+            elif isinstance(item, list):
+                lines += [f"{indent}{key}:", *(_list_item(entry, indent) for entry in item)]
+            else:
+                lines.append(f"{indent}{key}: {item if str(item).isalnum() else json.dumps(item)}")
+    return "\n".join(lines) + "\n"
+
+
+def _list_item(entry: object, indent: str) -> str:
+    text = to_yaml(entry, indent + "  ").rstrip("\n")
+    return f"{indent}- {text[len(indent) + 2 :]}"

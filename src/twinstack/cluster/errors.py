@@ -1,0 +1,12 @@
+"""Failures that a person can act on."""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """What went wrong, and on the next line what to do about it."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem}\n{advice}" if advice else problem)
+        self.problem = problem
+        self.advice = advice

@@ -1,0 +1,115 @@
+"""The processes of a local cluster: what each is called with, and where it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from twinstack.cluster.configuration import NODE_MASK_SIZE, ClusterConfiguration
+from twinstack.cluster.state import ClusterPaths
+from twinstack.ip import CIDR, Address
+
+
+class Part(NamedTuple):
+    """One process. Without a namespace it runs in the host's."""
+
+    name: str
+    arguments: tuple[str, ...]  # what follows `twinstack`
+    namespace: Path | None = None
+    node: str = ""
+
+
+def program() -> tuple[str, ...]:
+    """How to start this very installation of `twinstack`."""
+    script = Path(sys.executable).with_name("twinstack")
+    return (sys.executable, str(script)) if script.exists() else (sys.executable, "-m", "twinstack.cli.main")
+
+
+def cluster_parts(configuration: ClusterConfiguration, paths: ClusterPaths) -> list[Part]:
+    """All parts in the order in which they start; the API server, which the others wait for, is the first."""
+    parts = [_server(configuration, paths), _controllers(configuration, paths)]
+    parts.append(Part("scheduler", ("scheduler", *_flags(kubeconfig=_kubeconfig(paths, "scheduler")))))
+    indexes = range(1, configuration.nodes + 1)
+    parts += [_node(configuration, paths, index) for index in indexes]
+    parts += [_proxy(configuration, paths, index) for index in indexes]
+    return parts
+
+
+def _server(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
+    flags = _flags(
+        service_cluster_ip_range=_text(configuration.service_cidrs),
+        secure_port=configuration.api_port,
+        advertise_address=_text(configuration.switch_addresses),
+        network_namespace=paths.switch,
+        sqlite=paths.database,
+        authorization_mode="AlwaysAllow",
+        client_ca_file=paths.pki / "ca.crt",
+        tls_cert_file=paths.pki / "apiserver.crt",
+        tls_private_key_file=paths.pki / "apiserver.key",
+        kubelet_client_certificate=paths.pki / "apiserver-kubelet-client.crt",
+        kubelet_client_key=paths.pki / "apiserver-kubelet-client.key",
+        kubelet_certificate_authority=paths.pki / "ca.crt",
+    )
+    return Part("server", ("server", *flags))
+
+
+def _controllers(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
+    masks = {f"node_cidr_mask_size_{family.lower()}": NODE_MASK_SIZE[family] for family in configuration.pod_families}
+    flags = _flags(
+        kubeconfig=_kubeconfig(paths, "controllers"),
+        cluster_cidr=_text(configuration.pod_cidrs),
+        service_cluster_ip_range=_text(configuration.service_cidrs),
+        root_ca_file=paths.pki / "ca.crt",
+        **masks,
+    )
+    return Part("controllers", ("controllers", *flags))
+
+
+def _node(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) -> Part:
+    name = configuration.node_name(index)
+    flags = _flags(
+        kubeconfig=_kubeconfig(paths, f"node-{index}"),
+        hostname_override=name,
+        node_ip=_text(configuration.node_addresses(index)),
+        network_plugin="kubenet",
+        non_masquerade_cidr=_text(configuration.pod_cidrs),
+        port=10250,
+        tls_cert_file=paths.pki / f"kubelet-{index}.crt",
+        tls_private_key_file=paths.pki / f"kubelet-{index}.key",
+        client_ca_file=paths.pki / "ca.crt",
+    )
+    return Part(f"node-{index}", ("node", *flags, *node_traces(paths, index)), paths.node(index), name)
+
+
+def node_traces(paths: ClusterPaths, index: int) -> tuple[str, ...]:
+    """The flags that say where a node agent leaves files, sockets and namespaces."""
+    return _flags(
+        root_dir=paths.node_root(index), runtime_dir=paths.node_run(index), netns_prefix=paths.pod_prefix(index)
+    )
+
+
+def _proxy(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) -> Part:
+    name = configuration.node_name(index)
+    flags = _flags(
+        kubeconfig=_kubeconfig(paths, "proxy"),
+        hostname_override=name,
+        cluster_cidr=_text(configuration.pod_cidrs),
+    )
+    return Part(f"proxy-{index}", ("proxy", *flags), paths.node(index), name)
+
+
+def _kubeconfig(paths: ClusterPaths, user: str) -> Path:
+    return paths.kubeconfigs / f"{user}.json"
+
+
+def _text(values: tuple[Address, ...] | tuple[CIDR, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def _flags(**values: object) -> tuple[str, ...]:
+    """`secure_port=6443` becomes `--secure-port 6443`."""
+    words: list[str] = []
+    for name, value in values.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return tuple(words)

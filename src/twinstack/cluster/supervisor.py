@@ -1,0 +1,297 @@
+"""Watches over the processes of a cluster: starts them at once, starts again what dies, reports, stops.
+
+One thread and one selector. A part is known by a pidfd, so parts that outlived an earlier supervisor are
+adopted as they run. Nothing is started for them here: `supervise` hands in what there is to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twinstack.cluster.parts import Part
+from twinstack.linux import namespaces, processes, procfs
+from twinstack.linux.processes import Process
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds before a part that died is started again
+STABLE_AFTER = 10.0  # seconds after which a part's earlier failures are forgotten
+LOG_LIMIT = 10 << 20  # bytes; a larger log is set aside as FILE.1 when its part starts
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_CLIENT_PATIENCE = 1.0  # seconds for a client of the socket to say what it wants
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds to wait before the next start after `failures` deaths in a row: 0.1, 0.2, 0.4 … 10."""
+    return float(min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY))
+
+
+def describe_exit(status: int | None) -> str:
+    """What wait(2) said, for people; None when it was another process's child."""
+    if status is None:
+        return "unknown"
+    code = os.waitstatus_to_exitcode(status)
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+class _Running:
+    """One part and what became of it."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.process: Process | None = None
+        self.descriptor = -1
+        self.since = 0.0  # wall clock, for people
+        self.started = 0.0  # monotonic
+        self.restarts = 0
+        self.failures = 0  # deaths in a row
+        self.due: float | None = None  # monotonic time of the next start
+        self.last_exit = ""
+
+    def report(self) -> dict[str, Any]:
+        idle = "stopped" if self.due is None else "waiting"
+        return {
+            "name": self.part.name,
+            "node": self.part.node,
+            "state": "running" if self.process is not None else idle,
+            "pid": self.process.pid if self.process is not None else None,
+            "since": self.since,
+            "restarts": self.restarts,
+            "lastExit": self.last_exit,
+        }
+
+
+class Supervisor:
+    """Keeps `parts` running until `stop` is asked for on the socket or by SIGTERM.
+
+    `program` begins every command line; `records` and `logs` are directories; `address` is the path of the
+    socket, on which a client writes `status` or `stop` and a newline, and reads one JSON object.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], *, program: Sequence[str], records: Path, logs: Path, address: Path
+    ) -> None:
+        self._running = {part.name: _Running(part) for part in parts}
+        self._program = tuple(program)
+        self._records = records
+        self._logs = logs
+        self._address = address
+        self._since = time.time()
+        self._selector = selectors.DefaultSelector()
+        self._exit_statuses: dict[int, int] = {}
+        self._waiting_clients: list[socket.socket] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Blocks until everything has been stopped."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._selector.close)
+            self._listen(stack)
+            self._catch_signals(stack)
+            for running in self._running.values():
+                if not self._adopt(running):
+                    self._start(running)
+            while not self._stopping:
+                self._turn()
+            self._stop_all()
+            for client in self._waiting_clients:
+                _answer(client, {"stopped": True})
+
+    # -- the loop
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for running in self._running.values():
+            if running.due is not None and running.due <= now:
+                self._start(running)
+        due = [running.due for running in self._running.values() if running.due is not None]
+        timeout = max(min(due) - time.monotonic(), 0) if due else None
+        self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            handle: Callable[[], None] = key.data
+            handle()
+
+    def _listen(self, stack: contextlib.ExitStack) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        stack.callback(listener.close)
+        self._address.unlink(missing_ok=True)
+        listener.bind(str(self._address))
+        stack.callback(self._address.unlink, missing_ok=True)
+        listener.listen()
+        self._selector.register(listener, selectors.EVENT_READ, lambda: self._serve(listener.accept()[0]))
+
+    def _catch_signals(self, stack: contextlib.ExitStack) -> None:
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+            stack.callback(end.close)
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._on_signals(reader.recv(4096)))
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._stopping = True
+        self._reap()
+
+    def _reap(self) -> None:
+        """Collect every child that ended; orphans of the parts become children of this process, too."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if any(
+                    running.process is not None and running.process.pid == pid for running in self._running.values()
+                ):
+                    self._exit_statuses[pid] = status
+
+    # -- one part
+
+    def _record(self, running: _Running) -> Path:
+        return self._records / running.part.name
+
+    def _adopt(self, running: _Running) -> bool:
+        """Take over a part that an earlier supervisor started."""
+        try:
+            pid, started, since = self._record(running).read_text().split()
+            process = Process(int(pid), int(started))
+        except (FileNotFoundError, ValueError):
+            return False
+        descriptor = processes.open_descriptor(process)
+        if descriptor is None:
+            return False
+        log.info("%s runs already as process %s", running.part.name, process.pid)
+        self._watch(running, process, descriptor, float(since))
+        return True
+
+    def _start(self, running: _Running) -> None:
+        part = running.part
+        running.due = None
+        try:
+            pid = _spawn((*self._program, *part.arguments), part.namespace, self._open_log(part.name))
+        except OSError as error:
+            self._failed(running, f"could not start: {error}")
+            return
+        descriptor = os.pidfd_open(pid)  # a child keeps its number until it is reaped, also when it ended at once
+        found = procfs.state_and_start(pid)
+        process = Process(pid, found[1] if found is not None else 0)
+        since = time.time()
+        self._record(running).write_text(f"{process.pid} {process.started} {since}")
+        log.info("%s started as process %s", part.name, pid)
+        self._watch(running, process, descriptor, since)
+
+    def _watch(self, running: _Running, process: Process, descriptor: int, since: float) -> None:
+        running.process, running.descriptor, running.since = process, descriptor, since
+        running.started = time.monotonic()
+        self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._ended(running))
+
+    def _ended(self, running: _Running) -> None:
+        self._reap()
+        process = running.process
+        assert process is not None
+        self._selector.unregister(running.descriptor)
+        os.close(running.descriptor)
+        running.process, running.descriptor = None, -1
+        self._record(running).unlink(missing_ok=True)
+        reason = describe_exit(self._exit_statuses.pop(process.pid, None))
+        if self._stopping:
+            running.last_exit = reason
+            return
+        if time.monotonic() - running.started >= STABLE_AFTER:
+            running.failures = 0
+        self._failed(running, reason)
+
+    def _failed(self, running: _Running, reason: str) -> None:
+        running.last_exit = reason
+        running.failures += 1
+        running.restarts += 1
+        delay = restart_delay(running.failures)
+        running.due = time.monotonic() + delay
+        log.warning("%s: %s; starts again in %.1f s", running.part.name, reason, delay)
+
+    def _open_log(self, name: str) -> int:
+        path = self._logs / f"{name}.log"
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size > LOG_LIMIT:
+                path.replace(path.with_name(f"{name}.log.1"))
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    # -- clients
+
+    def _serve(self, client: socket.socket) -> None:
+        client.settimeout(_CLIENT_PATIENCE)
+        try:
+            wish = client.recv(64).strip()
+        except OSError:
+            client.close()
+            return
+        if wish == b"stop":
+            self._stopping = True
+            self._waiting_clients.append(client)
+        elif wish == b"status":
+            reports = [running.report() for running in self._running.values()]
+            _answer(client, {"pid": os.getpid(), "since": self._since, "parts": reports})
+        else:
+            _answer(client, {"error": f"unknown request {wish.decode(errors='replace')!r}"})
+
+    # -- the end
+
+    def _stop_all(self) -> None:
+        """The API server last, so that the others can say good-bye to it."""
+        first, *others = self._running.values()
+        self._stop(others, patience=0.7)
+        self._stop([first], patience=0.7)
+
+    def _stop(self, group: Sequence[_Running], patience: float) -> None:
+        """SIGTERM, and SIGKILL for what still runs after `patience` seconds."""
+        for running in group:
+            running.due = None
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+            for running in group:
+                if running.process is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(running.descriptor, number)
+            deadline = time.monotonic() + seconds
+            while any(running.process is not None for running in group):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._wait(left)
+
+
+def _spawn(command: tuple[str, ...], namespace: Path | None, output: int) -> int:
+    """Start a process in a session of its own, inside a network namespace, its output to `output` (closed here)."""
+
+    def spawn() -> int:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ]
+        return os.posix_spawn(
+            command[0], command, os.environ, file_actions=actions, setsid=True, setsigdef=_IGNORED_BY_PYTHON
+        )
+
+    try:
+        return spawn() if namespace is None else namespaces.inside(namespace, spawn)
+    finally:
+        os.close(output)
+
+
+def _answer(client: socket.socket, value: dict[str, Any]) -> None:
+    with client, contextlib.suppress(OSError):  # a client that went away needs no answer
+        client.sendall(json.dumps(value).encode() + b"\n")

@@ -1,0 +1,161 @@
+"""The supervisor with real, small processes: starts, restarts with back-off, adopts, reaps, stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from twinstack.cluster import watcher
+from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.watcher import PartReport
+from twinstack.linux import processes
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from twinstack.cluster.parts import Part
+from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.supervise import _adopt_orphans
+from twinstack.cluster.supervisor import Supervisor
+paths = ClusterPaths(sys.argv[1], Path(sys.argv[2]))
+_adopt_orphans()
+parts = [Part(name, ("-c", script)) for name, script in zip(sys.argv[3::2], sys.argv[4::2])]
+Supervisor(parts, program=("/bin/sh",), records=paths.processes, logs=paths.logs, address=paths.supervisor).run()
+"""
+SLEEPER = "echo hello; exec sleep 300"
+
+
+class Watched:
+    """A supervisor process over shell scripts."""
+
+    def __init__(self, paths: ClusterPaths, scripts: dict[str, str]) -> None:
+        self.paths = paths
+        self._scripts = scripts
+        self.process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        words = [word for pair in self._scripts.items() for word in pair]
+        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, self.paths.name, str(self.paths.root), *words])
+
+    def restart(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process = self._spawn()
+
+    def parts(self) -> dict[str, PartReport]:
+        return {part.name: part for part in watcher.parts_running(self.paths) or ()}
+
+    def until(self, condition: Callable[[dict[str, PartReport]], bool], seconds: float = 5) -> dict[str, PartReport]:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            parts = self.parts()
+            if parts and condition(parts):
+                return parts
+            time.sleep(0.01)
+        raise AssertionError(f"it stays at {self.parts()}")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Watched]]:
+    paths = ClusterPaths(f"tt-h-{os.getpid()}", tmp_path)
+    for directory in (paths.run, paths.logs, paths.processes):
+        directory.mkdir(parents=True)
+    made: list[Watched] = []
+
+    def make(scripts: dict[str, str]) -> Watched:
+        made.append(Watched(paths, scripts))
+        return made[0]
+
+    yield make
+    for one in made:
+        pids = [part.pid for part in one.parts().values() if part.pid]
+        watcher.stop(paths)
+        one.process.wait(10)
+        assert not [pid for pid in pids if processes.identify(pid)]
+        assert not paths.supervisor.exists()
+    paths.run.rmdir()
+
+
+def running(*names: str) -> Callable[[dict[str, PartReport]], bool]:
+    return lambda parts: all(parts[name].state == "running" for name in names)
+
+
+def test_parts_run_log_and_come_back(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "node-1": SLEEPER})
+    parts = one.until(running("server", "node-1"))
+    old = parts["node-1"].pid
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    parts = one.until(lambda p: p["node-1"].state == "running" and p["node-1"].pid != old)
+    assert parts["node-1"].restarts == 1
+    assert parts["node-1"].last_exit == "killed by SIGKILL"
+    assert parts["server"].restarts == 0
+    deadline = time.monotonic() + 2
+    while (one.paths.logs / "node-1.log").read_text() != "hello\nhello\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_part_that_keeps_dying_is_started_ever_more_slowly(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "broken": "exit 7"})
+    parts = one.until(lambda p: p["broken"].restarts >= 3)
+    assert parts["broken"].last_exit == "exit code 7"
+    started = time.monotonic()
+    one.until(lambda p: p["broken"].restarts >= 4)
+    assert time.monotonic() - started > 0.2
+    assert one.parts()["server"].state == "running"
+
+
+def test_parts_outlive_their_supervisor_and_are_adopted(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "node-1": SLEEPER})
+    before = {name: part.pid for name, part in one.until(running("server", "node-1")).items()}
+    one.restart()
+    parts = one.until(running("server", "node-1"))
+    assert {name: part.pid for name, part in parts.items()} == before
+    assert all(part.restarts == 0 for part in parts.values())
+    adopted = before["server"]
+    assert adopted is not None
+    os.kill(adopted, signal.SIGKILL)
+    parts = one.until(lambda p: p["server"].state == "running" and p["server"].pid != adopted)
+    assert parts["server"].last_exit == "unknown"
+
+
+def test_orphans_of_parts_do_not_stay_as_zombies(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "node-1": "(sleep 0.3 & echo $! >&2); exec sleep 300"})
+    one.until(running("node-1"))
+    log = one.paths.logs / "node-1.log"
+    deadline = time.monotonic() + 5
+    while not log.read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    orphan = int(log.read_text())
+    while Path(f"/proc/{orphan}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_part_that_ignores_sigterm_is_killed(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "stubborn": "trap '' TERM; while :; do sleep 0.1; done"})
+    one.until(running("server", "stubborn"))
+    started = time.monotonic()
+    assert watcher.stop(one.paths)
+    assert time.monotonic() - started < 2
+    one.process.wait(5)
+
+
+def test_sigterm_stops_everything(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER})
+    pid = one.until(running("server"))["server"].pid
+    one.process.terminate()
+    assert one.process.wait(5) == 0
+    assert pid is not None
+    assert processes.identify(pid) is None
+    assert watcher.parts_running(one.paths) is None
+    assert not watcher.stop(one.paths)
