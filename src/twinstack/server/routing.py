@@ -66,8 +66,12 @@ def verb_of(request: Request, route: Route) -> str:
     """The API verb of a request. Raises StatusError 405 for a method that the route does not have."""
     verb = verb_for(request.method, route, watching=is_watch(request))
     if verb is None:
-        raise StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise method_not_allowed()
     return verb
+
+
+def method_not_allowed() -> StatusError:
+    return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
 def verb_for(method: str, route: Route, *, watching: bool) -> str | None:

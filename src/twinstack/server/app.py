@@ -1,0 +1,153 @@
+"""The API server as one handler: who asks, may they, what for, and the answer's form."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from twinstack.api.errors import StatusError, internal_error
+from twinstack.server import metrics, openapi, routing
+from twinstack.server.authentication import Authenticator, impersonated
+from twinstack.server.authorization import Attributes, Authorizer, authorize
+from twinstack.server.discovery import Discovery
+from twinstack.server.health import Health
+from twinstack.server.http.answers import failure
+from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, StreamWriter
+from twinstack.server.metrics import Labels, Metrics
+from twinstack.server.version import version_document
+
+log = logging.getLogger(__name__)
+
+Page = Callable[[Request], Response | None]
+
+_PEOPLE = ("curl", "Wget", "Mozilla/5.0")  # user agents whose answers are indented, as upstream
+
+
+class RouteHandler(Protocol):
+    """Answers requests on resources."""
+
+    async def handle(self, request: Request, route: Route) -> Answer: ...
+
+
+class App:
+    """`messages.Handler` of the whole API. `logs` takes GET of `pods/log`; `resources` everything else."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        discovery: Discovery,
+        health: Health,
+        counters: Metrics,
+        resources: RouteHandler,
+        logs: RouteHandler,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._discovery = discovery
+        self._health = health
+        self._counters = counters
+        self._resources = resources
+        self._logs = logs
+
+    async def __call__(self, request: Request) -> Answer:
+        started = time.perf_counter()
+        route = routing.parse(request.path)
+        verb, refused = _verb(request, route)
+        kind = self._counters.begin(verb)
+        try:
+            answer = await self._answer(request, route, verb, refused)
+        except StatusError as error:
+            answer = failure(error)
+        except Exception as error:
+            log.exception("%s %s", request.method, request.path)
+            answer = failure(internal_error(str(error) or type(error).__name__))
+        labels = metrics.labels_of(verb, route)
+        status = answer.status if isinstance(answer, Response | StreamResponse) else 101
+        self._counters.end(kind, labels, status, time.perf_counter() - started)
+        if isinstance(answer, StreamResponse):
+            answer.produce = self._counted(answer.produce, labels)
+        elif isinstance(answer, Response) and _for_people(request) and answer.content_type == "application/json":
+            answer = _indented(answer)
+        return answer
+
+    async def _answer(self, request: Request, route: Route | None, verb: str, refused: StatusError | None) -> Answer:
+        user = self._authenticator.authenticate(request.user, request.headers)
+        other = impersonated(request.headers)
+        if other is not None:
+            authorize(self._authorizer, Attributes(user, "impersonate", "", None))
+            user = other
+        request.user = user
+        authorize(self._authorizer, Attributes(user, verb, request.path, route))
+        if refused is not None:
+            raise refused
+        if route is None:
+            return self._page(request)
+        if route.subresource == "log":
+            return await self._logs.handle(request, route)
+        return await self._resources.handle(request, route)
+
+    def _page(self, request: Request) -> Response:
+        """A path that is no resource."""
+        page = self._find_page(request)
+        if page is not None:
+            if request.method in ("GET", "HEAD"):
+                return page
+            raise routing.method_not_allowed()
+        if routing.is_api_path(request.path):
+            raise StatusError(404, "NotFound", "the server could not find the requested resource")
+        return Response(
+            status=404,
+            body=b"404 page not found\n",
+            content_type="text/plain; charset=utf-8",
+            headers=[("X-Content-Type-Options", "nosniff")],
+        )
+
+    def _find_page(self, request: Request) -> Response | None:
+        path = request.path.rstrip("/")
+        if path == "/version":
+            return Response(status=200, body=version_document())
+        if path == "/openapi/v2":
+            return openapi.answer(request)
+        if path == "/metrics":
+            return Response(status=200, body=self._counters.text(), content_type=metrics.CONTENT_TYPE)
+        return self._discovery.answer(request) or self._health.answer(request)
+
+    def _counted(
+        self, produce: Callable[[StreamWriter], Awaitable[None]], labels: Labels
+    ) -> Callable[[StreamWriter], Awaitable[None]]:
+        async def counted(writer: StreamWriter) -> None:
+            self._counters.stream(labels, 1)
+            try:
+                await produce(writer)
+            finally:
+                self._counters.stream(labels, -1)
+
+        return counted
+
+
+def _verb(request: Request, route: Route | None) -> tuple[str, StatusError | None]:
+    """The verb, and the refusal of a method that the route lacks, which must wait for the access checks."""
+    if route is None:
+        return request.method.lower(), None
+    try:
+        return routing.verb_of(request, route), None
+    except StatusError as error:
+        return request.method.lower(), error
+
+
+def _for_people(request: Request) -> bool:
+    pretty = request.query.get("pretty")
+    if pretty is not None:
+        return pretty[0].lower() not in ("0", "false")
+    return request.headers.get("user-agent", "").startswith(_PEOPLE)
+
+
+def _indented(answer: Response) -> Response:
+    body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
+    return msgspec.structs.replace(answer, body=msgspec.json.format(body, indent=2))

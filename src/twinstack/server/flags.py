@@ -1,0 +1,102 @@
+"""The server's flags: read and checked as kube-apiserver does, in its words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twinstack.ip import CIDR, Address, IPFamily
+from twinstack.ip.addresses import parse_addresses
+
+DEFAULT_SERVICE_RANGE = "10.0.0.0/24"  # upstream's, deprecated there
+# Flags of kube-apiserver that callers may pass and that change nothing here; said at start.
+WITHOUT_EFFECT = ("service_account_issuer", "service_account_key_file", "service_account_signing_key_file")
+
+_SMALLEST_RANGE = 8
+_HIGHEST_PORT = 65535
+
+
+class FlagError(ValueError):
+    """A flag's value that cannot be used; the message is for people."""
+
+
+def service_ranges(text: str) -> tuple[CIDR, ...]:
+    """`--service-cluster-ip-range`: one block, or two of different families; the first is the primary one."""
+    parts = (text or DEFAULT_SERVICE_RANGE).split(",")
+    ranges = [_block(parts[0], "service-cluster-ip-range[0] is not a valid cidr")]
+    if ranges[0].size < _SMALLEST_RANGE:
+        raise FlagError(
+            "error determining service IP ranges for primary service cidr: "
+            f"the service cluster IP range must be at least {_SMALLEST_RANGE} IP addresses"
+        )
+    ranges += [_block(part, "service-cluster-ip-range[1] is not an ip net") for part in parts[1:2]]
+    if len(parts) > 2:
+        raise FlagError("--service-cluster-ip-range must not contain more than two entries")
+    if len(ranges) == 2 and ranges[0].family is ranges[1].family:
+        raise FlagError(
+            "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family"
+        )
+    return tuple(ranges)
+
+
+def _block(text: str, message: str) -> CIDR:
+    try:
+        return CIDR.parse(text)
+    except ValueError as error:
+        raise FlagError(message) from error
+
+
+def node_ports(text: str) -> range:
+    """`--service-node-port-range`: `30000-32767`, `30000+2768` or one port."""
+    text = text.strip()
+    low_text, minus, high_text = text.partition("-")
+    if not minus:
+        low_text, plus, size_text = text.partition("+")
+        high_text = str(_number(low_text, text) + _number(size_text, text)) if plus else low_text
+    low, high = _number(low_text, text), _number(high_text, text)
+    if low > _HIGHEST_PORT or high > _HIGHEST_PORT:
+        raise FlagError(f"the port range cannot be greater than {_HIGHEST_PORT}: {text}")
+    if high < low:
+        raise FlagError(f"end port cannot be less than start port: {text}")
+    return range(low, high + 1)
+
+
+def _number(text: str, whole: str) -> int:
+    if not text.isdecimal():
+        raise FlagError(f"unable to parse port range: {whole!r}")
+    return int(text)
+
+
+def secure_port(port: int) -> int:
+    """`--secure-port`."""
+    if not 1 <= port <= _HIGHEST_PORT:
+        raise FlagError(
+            f"--secure-port {port} must be between 1 and {_HIGHEST_PORT}, inclusive. It cannot be turned off with 0"
+        )
+    return port
+
+
+def advertised(text: str, ranges: Sequence[CIDR]) -> tuple[Address, ...]:
+    """`--advertise-address`: one address, or one a family; the first must be of the primary range's family."""
+    if not text:
+        return ()
+    try:
+        addresses = parse_addresses(text)
+    except ValueError as error:
+        raise FlagError(f"--advertise-address: {error}") from error
+    if addresses[0].family is not ranges[0].family:
+        raise FlagError(
+            f'service IP family "{_family_number(ranges[0].family)}" must match '
+            f'public address family "{_family_number(addresses[0].family)}"'
+        )
+    return tuple(addresses)
+
+
+def _family_number(family: IPFamily) -> str:
+    return "4" if family is IPFamily.IPV4 else "6"
+
+
+def authorization_mode(text: str) -> None:
+    """`--authorization-mode`: refuses what is not there, rather than to let everybody in unasked."""
+    missing = [mode for mode in text.split(",") if mode != "AlwaysAllow"]
+    if missing:
+        raise FlagError(f"--authorization-mode {','.join(missing)}: this server offers AlwaysAllow")

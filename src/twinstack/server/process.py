@@ -1,0 +1,197 @@
+"""The server's process: everything it opens, starts and closes, in order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+
+from twinstack.api.resources import resource
+from twinstack.ip import Address
+from twinstack.server import kubernetes_service, listeners
+from twinstack.server.app import App
+from twinstack.server.authentication import Authenticator, TokenFileError, certificate_user, read_tokens
+from twinstack.server.authorization import AllowAuthenticated
+from twinstack.server.discovery import Discovery
+from twinstack.server.egress import Egress
+from twinstack.server.handlers import ResourceHandler
+from twinstack.server.flags import WITHOUT_EFFECT
+from twinstack.server.health import Health
+from twinstack.server.http import HTTPServer
+from twinstack.server.kubelet import KubeletClient, kubelet_context
+from twinstack.server.metrics import Metrics
+from twinstack.server.podlogs import PodLogs
+from twinstack.server.registry import BOOTSTRAP_NAMESPACES, Registry
+from twinstack.server.strategy.base import ServerConfig
+from twinstack.server.tls import self_signed, server_context
+from twinstack.store.base import StoreError
+from twinstack.store.sqlite import SQLiteStore
+
+log = logging.getLogger(__name__)
+
+_GRACE = 5.0  # seconds for requests in work at the end
+_LOOPBACK = (Address.parse("127.0.0.1"), Address.parse("::1"))
+_OWN_NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+)
+
+
+class Process:
+    """One run of the server: what it opens, it closes."""
+
+    def __init__(self, args: argparse.Namespace, config: ServerConfig, bind: Address | None) -> None:
+        self._args = args
+        self._config = config
+        self._bind = bind
+        self._registry = Registry(SQLiteStore(args.sqlite), config)
+        self._stopping = asyncio.Event()
+        self._exit_code = 0
+        self._bootstrapped = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        sockets: list[socket.socket] = []
+        try:
+            http = self._http()
+            context = self._tls()
+            sockets += self._sockets()
+            await self._registry.open()
+        except (OSError, StoreError, TokenFileError) as error:
+            log.error("cannot start: %s", error)
+            for each in sockets:
+                each.close()
+            return 1
+        try:
+            await http.start(sockets, context)
+            self._announce()
+            self._background(kubernetes_service.run(self._registry, self._config))
+            gc.collect()
+            gc.freeze()  # what is loaded now lives until the end
+            await self._stopping.wait()
+            await http.stop(_GRACE)
+            await self._cancel_background()
+        finally:
+            await self._registry.close()
+        return self._exit_code
+
+    # --- parts
+
+    def _http(self) -> HTTPServer:
+        args, registry = self._args, self._registry
+        tokens = read_tokens(args.token_auth_file) if args.token_auth_file else {}
+        context = partial(
+            kubelet_context,
+            args.kubelet_client_certificate,
+            args.kubelet_client_key,
+            args.kubelet_certificate_authority,
+        )
+        app = App(
+            authenticator=Authenticator(tokens),
+            authorizer=AllowAuthenticated(),
+            discovery=Discovery(self._public_endpoint()),
+            health=self._health(),
+            counters=Metrics(),
+            resources=ResourceHandler(registry),
+            logs=PodLogs(registry.reader, KubeletClient(Egress(args.network_namespace), context)),
+        )
+        return HTTPServer(app, identify=certificate_user)
+
+    def _health(self) -> Health:
+        def always() -> bool:
+            return True
+
+        live = {"ping": always, "log": always, "etcd": always, "poststarthook/bootstrap-controller": self._is_ready}
+        return Health(live, {"shutdown": lambda: not self._stopping.is_set()})
+
+    def _is_ready(self) -> bool:
+        """The default objects are there: namespaces, the `kubernetes` ServiceCIDR and Service."""
+        if not self._bootstrapped:
+            get = self._registry.reader.get
+            self._bootstrapped = (
+                all(get(resource("", "namespaces"), "", name) is not None for name in BOOTSTRAP_NAMESPACES)
+                and get(resource("networking.k8s.io", "servicecidrs"), "", "kubernetes") is not None
+                and get(resource("", "services"), "default", "kubernetes") is not None
+            )
+        return self._bootstrapped
+
+    def _tls(self) -> ssl.SSLContext:
+        args = self._args
+        certificate, key = args.tls_cert_file, args.tls_private_key_file
+        if not certificate:
+            certificate, key = self_signed(
+                Path(args.cert_dir), [*_OWN_NAMES, socket.gethostname()], self._own_addresses()
+            )
+        return server_context(certificate, key, args.client_ca_file)
+
+    def _own_addresses(self) -> list[Address]:
+        bind = [self._bind] if self._bind is not None and self._bind.value else []
+        firsts = [block.address(1) for block in self._config.service_ranges]
+        return list(dict.fromkeys([*_LOOPBACK, *bind, *self._config.advertise_addresses, *firsts]))
+
+    def _sockets(self) -> list[socket.socket]:
+        port = self._config.secure_port
+        sockets = listeners.own_listeners(self._bind, port)
+        if self._args.network_namespace:
+            try:
+                sockets += listeners.namespace_listeners(
+                    self._args.network_namespace, self._config.advertise_addresses, port
+                )
+            except OSError:
+                sockets[0].close()
+                raise
+        return sockets
+
+    def _public_endpoint(self) -> str:
+        addresses = self._config.advertise_addresses or _LOOPBACK
+        return listeners.endpoint(addresses[0], self._config.secure_port)
+
+    def _announce(self) -> None:
+        args, port = self._args, self._config.secure_port
+        log.warning("authorization is AlwaysAllow: every authenticated user may do everything")
+        for name in WITHOUT_EFFECT:
+            if getattr(args, name):
+                log.warning("--%s has no effect: this server issues no tokens", name.replace("_", "-"))
+        if args.disable_admission_plugins not in ("", "ServiceAccount"):
+            log.warning("--disable-admission-plugins has no effect: the server's own rules stay on, others it lacks")
+        if not self._config.advertise_addresses:
+            family = self._config.service_ranges[0].family
+            log.warning("no %s address to advertise: the kubernetes Service has no endpoints", family)
+        where = [listeners.endpoint(self._bind, port) if self._bind is not None else f"every address, port {port}"]
+        if args.network_namespace:
+            inside = ", ".join(listeners.endpoint(address, port) for address in self._config.advertise_addresses)
+            where.append(f"{inside} in {args.network_namespace}")
+        log.info("serving HTTPS on %s", " and on ".join(where))
+
+    # --- background tasks
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        """Run `work` until the end; when it fails the server ends, so that whoever watches over it starts it anew."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task failed", exc_info=task.exception())
+            self._exit_code = 1
+            self._stopping.set()
+
+    async def _cancel_background(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
