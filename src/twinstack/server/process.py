@@ -21,8 +21,8 @@ from twinstack.server.authentication import Authenticator, TokenFileError, certi
 from twinstack.server.authorization import AllowAuthenticated
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
-from twinstack.server.handlers import ResourceHandler
 from twinstack.server.flags import WITHOUT_EFFECT
+from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
 from twinstack.server.kubelet import KubeletClient, kubelet_context
