@@ -1,0 +1,50 @@
+#!/bin/sh
+# Installs what is missing to run and test Twinstack: Debian packages (as root) and .venv from the lock file.
+# Does nothing, within a few milliseconds, when nothing is missing.
+set -eu
+cd "$(dirname "$0")/.."
+
+packages=""
+missing() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
+missing python3 python3
+missing ip iproute2
+missing nft nftables
+missing conntrack conntrack
+missing curl curl
+missing nsenter util-linux
+stamp=.venv/.installed
+want=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
+if [ ! -x .venv/bin/python ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+    packages="$packages python3-venv"
+fi
+if [ -n "$packages" ]; then
+    command="apt-get install -y --no-install-recommends$packages"
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        echo "These packages are missing:$packages" >&2
+        echo "Install them (on Debian and Ubuntu: sudo $command), then run this again." >&2
+        exit 1
+    fi
+    echo "Installing$packages"
+    export DEBIAN_FRONTEND=noninteractive
+    $command >/dev/null 2>&1 || { apt-get update -q >/dev/null && $command >/dev/null; }
+fi
+
+[ "$(cat $stamp 2>/dev/null || true)" = "$want" ] && exit 0
+
+python=""
+for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    echo "Twinstack needs Python 3.11 or newer, as Debian 12 and Ubuntu 24.04 have it; found: $(python3 --version)." >&2
+    exit 1
+fi
+echo "Making .venv with $("$python" --version) from requirements.lock"
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+.venv/bin/python -m compileall -q src
+echo "$want" >$stamp
