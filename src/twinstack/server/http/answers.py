@@ -28,10 +28,8 @@ def has_body(status: int) -> bool:
 
 def wants_gzip(answer: Response, headers: Mapping[str, str]) -> bool:
     """Whether the client asked for gzip and the body is long enough."""
-    if "gzip" not in headers.get("accept-encoding", ""):
-        return False
     size = len(answer.body) if isinstance(answer.body, bytes) else sum(map(len, answer.body))
-    return size > _GZIP_FROM
+    return size > _GZIP_FROM and "gzip" in headers.get("accept-encoding", "")
 
 
 def compressed(answer: Response) -> Response:

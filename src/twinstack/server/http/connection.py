@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,7 @@ from twinstack.server.http.heads import CONTINUE, response_head
 from twinstack.server.http.limits import Limits
 from twinstack.server.http.streams import BodyWriter, Flow, Tunnel
 from twinstack.server.http.targets import parse_target
+from twinstack.server.http.wire import Connections, Wire
 from twinstack.server.messages import Answer, Handler, Request, Response, StreamResponse, Upgrade, UserInfo
 
 log = logging.getLogger(__name__)
@@ -29,16 +31,23 @@ _ONE_WRITE = 1 << 16  # bytes: a head is joined to bodies up to this, larger one
 _FORGOTTEN = Request(method="", path="", query={}, headers={}, body=b"", user=UserInfo(name=""))
 
 
-class Owner(Protocol):
+_NAMES: dict[bytes, str] = {}  # header names seen before, so that they are made and kept once
+_MOST_NAMES = 512
+
+
+def _header_name(name: bytes) -> str:
+    key = sys.intern(name.decode("latin-1").lower())
+    if len(_NAMES) < _MOST_NAMES:
+        _NAMES[name] = key
+    return key
+
+
+class Owner(Connections, Protocol):
     """The server, as its connections see it."""
 
     handler: Handler
     identify: Identify
     limits: Limits
-
-    def began(self, connection: HTTPConnection) -> None: ...
-
-    def ended(self, connection: HTTPConnection) -> None: ...
 
 
 class _Stage(enum.Enum):
@@ -125,8 +134,11 @@ class HTTPConnection(asyncio.Protocol):
     # --- transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._flow = Flow(cast("asyncio.Transport", transport))
-        self._user = self._owner.identify(transport.get_extra_info("peercert"))
+        self.connected(cast("Wire", transport))
+
+    def connected(self, wire: Wire) -> None:
+        self._flow = Flow(wire)
+        self._user = self._owner.identify(wire.get_extra_info("peercert"))
         self._owner.began(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -141,7 +153,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._flow.pause()
-        self._stalled = self._flow.transport.get_write_buffer_size()
+        self._stalled = self._flow.wire.get_write_buffer_size()
         self.deadline = self._loop.time() + self._limits.stall_timeout
 
     def resume_writing(self) -> None:
@@ -156,7 +168,7 @@ class HTTPConnection(asyncio.Protocol):
         elif self._held is not None:
             self._held += data
             if len(self._held) > self._limits.head:
-                self._flow.transport.pause_reading()
+                self._flow.wire.pause_reading()
         else:
             self._feed(data)
 
@@ -190,7 +202,7 @@ class HTTPConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage is _Stage.BODY:
             return  # a trailer
-        key = name.decode("latin-1").lower()
+        key = _NAMES.get(name) or _header_name(name)
         text = value.decode("latin-1")
         present = self._headers.get(key)
         self._headers[key] = text if present is None else f"{present}, {text}"
@@ -204,7 +216,7 @@ class HTTPConnection(asyncio.Protocol):
             self._fail(_body_too_large(self._limits))
         if headers.get("expect", "").lower() == "100-continue" and (length or "transfer-encoding" in headers):
             if self._task is None:
-                self._flow.transport.write(CONTINUE)
+                self._flow.wire.write(CONTINUE)
             else:
                 self._owed_continue = True
         if self._task is None:
@@ -240,7 +252,7 @@ class HTTPConnection(asyncio.Protocol):
         else:
             self._queue.append(exchange)
             if len(self._queue) == self._limits.pipeline:
-                self._flow.transport.pause_reading()
+                self._flow.wire.pause_reading()
 
     # --- refusals
 
@@ -258,7 +270,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def _end_refused(self) -> None:
         """Write the refusal and close, late enough that a peer still sending can read it."""
-        if self._refusal is not None and not self._flow.transport.is_closing():
+        if self._refusal is not None and not self._flow.wire.is_closing():
             self._write(self._refusal, None, keep_alive=False)
             self._refusal = None
         self.deadline = self._loop.time() + self._limits.linger
@@ -279,7 +291,7 @@ class HTTPConnection(asyncio.Protocol):
                 if not self._queue:
                     return
                 if len(self._queue) == self._limits.pipeline:
-                    self._flow.transport.resume_reading()
+                    self._flow.wire.resume_reading()
                 exchange = self._queue.pop(0)
         except asyncio.CancelledError:
             self.abort()
@@ -295,9 +307,9 @@ class HTTPConnection(asyncio.Protocol):
         if self._stage is _Stage.DISCARD:
             self._end_refused()
             return
-        if self._owed_continue and not self._flow.transport.is_closing():
+        if self._owed_continue and not self._flow.wire.is_closing():
             self._owed_continue = False
-            self._flow.transport.write(CONTINUE)
+            self._flow.wire.write(CONTINUE)
         timeout = self._limits.body_timeout if self._stage is _Stage.BODY else self._limits.idle_timeout
         self.deadline = self._loop.time() + timeout
 
@@ -354,10 +366,10 @@ class HTTPConnection(asyncio.Protocol):
         if not has_body(answer.status) or (exchange is not None and exchange.request.method == "HEAD"):
             body = b""
         if len(body) <= _ONE_WRITE:
-            self._flow.transport.write(head + body)
+            self._flow.wire.write(head + body)
         else:
-            self._flow.transport.write(head)
-            self._flow.transport.write(body)
+            self._flow.wire.write(head)
+            self._flow.wire.write(body)
 
     async def _stream(self, answer: StreamResponse, exchange: _Exchange) -> None:
         exchange.keep_alive = exchange.keep_alive and not exchange.old
@@ -373,7 +385,7 @@ class HTTPConnection(asyncio.Protocol):
             request.headers.get("audit-id", ""),
             framing,
         )
-        self._flow.transport.write(head)
+        self._flow.wire.write(head)
         if request.method == "HEAD":
             return
         writer = BodyWriter(self._flow, chunked=not exchange.old)
@@ -389,7 +401,7 @@ class HTTPConnection(asyncio.Protocol):
                 raise
         except Exception:
             log.exception("stream of %s", label)
-            self._flow.transport.abort()  # without a last chunk, so that the peer sees a broken stream
+            self._flow.wire.abort()  # without a last chunk, so that the peer sees a broken stream
             return
         finally:
             self._streaming = False
@@ -397,20 +409,20 @@ class HTTPConnection(asyncio.Protocol):
 
     async def _switch(self, answer: Upgrade) -> None:
         head = response_head(101, "application/octet-stream", [*answer.headers, ("Connection", "Upgrade")], (), "", "")
-        self._flow.transport.write(head)
+        self._flow.wire.write(head)
         assert self._held is not None
         self._tunnel = Tunnel(self._flow, bytes(self._held))
         self._held = None
         self._stage = _Stage.TUNNEL
         self.deadline = _NEVER
         self._streaming = True
-        self._flow.transport.resume_reading()
+        self._flow.wire.resume_reading()
         await answer.run(self._tunnel)
 
     def _resume_parsing(self) -> None:
         """The upgrade was not taken: what followed is HTTP again."""
         rest, self._held = self._held, None
-        self._flow.transport.resume_reading()
+        self._flow.wire.resume_reading()
         self._parser = httptools.HttpRequestParser(self)
         if rest:
             self._feed(bytes(rest))
@@ -420,12 +432,12 @@ class HTTPConnection(asyncio.Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         if self._flow.paused:
-            waiting = self._flow.transport.get_write_buffer_size()
+            waiting = self._flow.wire.get_write_buffer_size()
             if waiting < self._stalled:
                 self._stalled = waiting
                 self.deadline = self._loop.time() + self._limits.stall_timeout
             else:
-                self._flow.transport.abort()
+                self._flow.wire.abort()
         elif self._task is not None:
             self._expired = True
             self.deadline = self._loop.time() + self._limits.request_timeout
@@ -449,10 +461,10 @@ class HTTPConnection(asyncio.Protocol):
             self._task.cancel()
 
     def abort(self) -> None:
-        self._flow.transport.abort()
+        self._flow.wire.abort()
 
     def _close(self) -> None:
-        self._flow.transport.close()
+        self._flow.wire.close()
 
 
 def _head_too_large() -> StatusError:

@@ -32,7 +32,7 @@ def http_date() -> str:
 
 def audit_id() -> str:
     """A random UUID (version 4): a label for logs, no secret."""
-    bits = f"{random.getrandbits(122):032x}"
+    bits = f"{random.getrandbits(128):032x}"
     return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from twinstack.server.http.connection import HTTPConnection, Identify
 from twinstack.server.http.limits import Limits
+from twinstack.server.http.wire import Connection, TLSWire
 from twinstack.server.messages import Handler
 
 __all__ = ["HTTPServer", "Limits"]
@@ -24,7 +25,7 @@ class HTTPServer:
         self.handler = handler
         self.identify = identify
         self.limits = limits or Limits()
-        self._connections: set[HTTPConnection] = set()
+        self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -37,13 +38,9 @@ class HTTPServer:
         """Accept connections on sockets that are bound; they are then the server's to close."""
         loop = asyncio.get_running_loop()
         for listener in sockets:
-            server = await loop.create_server(
-                partial(HTTPConnection, self),
-                sock=listener,
-                ssl=context,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=self.limits.handshake_timeout if context else None,
-            )
+            plain = partial(HTTPConnection, self)
+            factory = partial(TLSWire, self, context, self.limits, plain) if context is not None else plain
+            server = await loop.create_server(factory, sock=listener, backlog=_BACKLOG)
             self._servers.append(server)
         self._timer = loop.call_later(self.limits.sweep, self._sweep)
 
@@ -53,14 +50,15 @@ class HTTPServer:
             server.close()
         if self._timer is not None:
             self._timer.cancel()
-        for end, patience in (
-            (HTTPConnection.stop, grace),
-            (HTTPConnection.cancel, 1.0),
-            (HTTPConnection.abort, 1.0),
-        ):
-            for connection in list(self._connections):
-                end(connection)
-            await self._emptied(patience)
+        for connection in list(self._connections):
+            connection.stop()
+        await self._emptied(grace)
+        for connection in list(self._connections):
+            connection.cancel()
+        await self._emptied(1.0)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._emptied(1.0)
 
     async def _emptied(self, patience: float) -> None:
         """Wait until no connection is left, at most `patience` seconds."""
@@ -68,10 +66,10 @@ class HTTPServer:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=patience)
 
-    def began(self, connection: HTTPConnection) -> None:
+    def began(self, connection: Connection) -> None:
         self._connections.add(connection)
 
-    def ended(self, connection: HTTPConnection) -> None:
+    def ended(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)

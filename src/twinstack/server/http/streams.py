@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from twinstack.server.http.heads import LAST_CHUNK
+from twinstack.server.http.wire import Wire
 
 
 class Flow:
-    """Back-pressure and end of one connection, as its transport reports them."""
+    """Back-pressure and end of one connection, as its wire reports them."""
 
-    __slots__ = ("_drained", "_ended", "gone", "paused", "stopping", "transport")
+    __slots__ = ("_drained", "_ended", "gone", "paused", "stopping", "wire")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
         self.paused = False
         self.gone = False  # the peer has gone
         self.stopping = False  # the server asks streams to end
@@ -41,7 +42,7 @@ class Flow:
         self.stop()
 
     async def drain(self) -> None:
-        """Wait until the transport's queue is short again, or the peer has gone."""
+        """Wait until the wire's queue is short again, or the peer has gone."""
         while self.paused and not self.gone:
             if self._drained is None or self._drained.done():
                 self._drained = asyncio.get_running_loop().create_future()
@@ -67,10 +68,10 @@ class BodyWriter:
     def write(self, data: bytes) -> None:
         if self._flow.gone or not data:
             return
-        self._flow.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._flow.wire.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def pending(self) -> int:
-        return self._flow.transport.get_write_buffer_size()
+        return self._flow.wire.get_write_buffer_size()
 
     async def drain(self) -> None:
         await self._flow.drain()
@@ -81,7 +82,7 @@ class BodyWriter:
     def finish(self) -> None:
         """End the body."""
         if self._chunked and not self._flow.gone:
-            self._flow.transport.write(LAST_CHUNK)
+            self._flow.wire.write(LAST_CHUNK)
 
 
 class Tunnel:
@@ -104,7 +105,7 @@ class Tunnel:
             self._parts.append(data)
             self._size += len(data)
             if self._size > self._HIGH:
-                self._flow.transport.pause_reading()
+                self._flow.wire.pause_reading()
         else:
             self._ended = True
         if self._arrived is not None and not self._arrived.done():
@@ -117,13 +118,13 @@ class Tunnel:
         data = b"".join(self._parts)
         self._parts.clear()
         if self._size > self._HIGH and not self._ended:
-            self._flow.transport.resume_reading()
+            self._flow.wire.resume_reading()
         self._size = 0
         return data
 
     def write(self, data: bytes) -> None:
         if data and not self._flow.gone:
-            self._flow.transport.write(data)
+            self._flow.wire.write(data)
 
     async def drain(self) -> None:
         await self._flow.drain()
