@@ -50,6 +50,11 @@ async def _wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: flo
     missing = {cluster.node_name(index) for index in range(1, cluster.nodes + 1)}
     all_ready = asyncio.Event()
 
+    async def ready() -> None:
+        await nodes.synced()
+        progress.done("API server")
+        await all_ready.wait()
+
     def follow(_: Node | None, node: Node | None) -> None:
         if node is not None and node.metadata.name in missing and is_ready(node):
             missing.discard(node.metadata.name)
@@ -59,18 +64,16 @@ async def _wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: flo
 
     nodes = Informer(client, NODES)
     nodes.subscribe(follow)
+    tasks = [asyncio.ensure_future(work) for work in (ready(), _look_after_parts(paths), nodes.run())]
     try:
-        async with asyncio.timeout(timeout), asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(nodes.run())
-            looking = tasks.create_task(_look_after_parts(paths))
-            await nodes.synced()
-            progress.done("API server")
-            await all_ready.wait()
-            watching.cancel()
-            looking.cancel()
-    except* ClusterError as group:
-        raise group.exceptions[0] from None
+        async with asyncio.timeout(timeout):
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
 
 

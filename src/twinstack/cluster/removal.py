@@ -87,8 +87,8 @@ def cluster_processes(paths: ClusterPaths) -> Iterator[Process]:
             continue
         try:
             belongs = os.stat(f"/proc/{entry}/ns/net").st_ino in own or _is_part(entry, paths)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended, or it is so well protected that it is none of ours
         process = processes.identify(int(entry)) if belongs else None
         if process is not None:
             yield process
