@@ -96,6 +96,7 @@ class StatusError(Exception):
         *,
         details: JSON | None = None,
         retry_after: int | None = None,
+        metadata: JSON | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -103,12 +104,13 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.retry_after = retry_after
+        self.metadata = metadata or {}  # ListMeta: a continue token may come with a failure
 
     def status(self) -> JSON:
         body: JSON = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
         }

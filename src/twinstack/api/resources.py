@@ -68,6 +68,11 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         """The storage key of one object."""
         return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
 
+    def split_key(self, key: str) -> tuple[str, str]:
+        """Namespace and name of a storage key."""
+        namespace, _, name = key.removeprefix(self.prefix).rpartition("/")
+        return namespace, name
+
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The URL path of the collection, one object or a subresource. No namespace: all of them."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]

@@ -75,6 +75,7 @@ class Strategy:
     """
 
     name_rule: NameRule = staticmethod(dns_subdomain)
+    counted_metadata: tuple[str, ...] = ()  # fields of metadata whose change counts for the generation
     metadata_twice = True  # an update judges the metadata also by the rules of a create of this kind
 
     def default(self, obj: JSON) -> None:

@@ -1,0 +1,153 @@
+"""The forms in which objects go out: whole, as metadata only, or as rows of a table (meta/v1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from twinstack.api.errors import bad_request, invalid
+from twinstack.server.tables import columns, row
+from twinstack.server.versions import Version, View
+
+JSON = dict[str, Any]
+
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+_META = "meta.k8s.io/v1"
+_INCLUDES = ("Metadata", "Object", "None")
+
+encode = msgspec.json.encode
+
+
+class Form(Protocol):
+    """One representation. Forms with the same `name` on the same resource give the same bytes."""
+
+    name: str
+    has_opening: bool  # the first event of a watch differs from the others
+
+    def item(self, version: Version) -> bytes:
+        """The JSON of one object."""
+
+    def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
+        """The parts of a list's JSON."""
+
+    def frame(self, event: str, version: Version, *, first: bool) -> bytes:
+        """One watch event and the end of its line."""
+
+    def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
+        """A BOOKMARK event."""
+
+
+def event_frame(event: str, item: bytes) -> bytes:
+    return b'{"type":"%b","object":%b}\n' % (event.encode(), item)
+
+
+def bookmark_metadata(revision: int, *, initial_events_end: bool) -> JSON:
+    metadata: JSON = {"resourceVersion": str(revision)}
+    if initial_events_end:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return metadata
+
+
+class Whole:
+    """Objects as they are: the stored bytes."""
+
+    name = "object"
+    has_opening = False
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._kind, self._api_version = view.resource.kind, view.resource.group_version
+
+    def item(self, version: Version) -> bytes:
+        return self._view.show(version)
+
+    def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
+        head = {"kind": f"{self._kind}List", "apiVersion": self._api_version, "metadata": metadata}
+        return [encode(head)[:-1] + b',"items":[', b",".join(map(self._view.show, versions)), b"]}\n"]
+
+    def frame(self, event: str, version: Version, *, first: bool) -> bytes:
+        return event_frame(event, self._view.show(version))
+
+    def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
+        metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
+        obj = {"kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
+        return event_frame("BOOKMARK", encode(obj))
+
+
+class _RawMetadata(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+_RAW_METADATA = msgspec.json.Decoder(_RawMetadata)
+
+
+class Partial:
+    """PartialObjectMetadata: the metadata alone, cut out of the stored bytes."""
+
+    name = "metadata"
+    has_opening = False
+
+    def item(self, version: Version) -> bytes:
+        return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%b}' % bytes(
+            _RAW_METADATA.decode(version.value).metadata
+        )
+
+    def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
+        head = {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": metadata}
+        return [encode(head)[:-1] + b',"items":[', b",".join(map(self.item, versions)), b"]}\n"]
+
+    def frame(self, event: str, version: Version, *, first: bool) -> bytes:
+        return event_frame(event, self.item(version))
+
+    def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
+        metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
+        obj = {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": metadata}
+        return event_frame("BOOKMARK", encode(obj))
+
+
+class Table:
+    """Rows for people (kubectl get). `include` says what each row carries of its object."""
+
+    has_opening = True
+
+    def __init__(self, view: View, include: str) -> None:
+        """Raises StatusError 400 for an unknown `include`."""
+        if include not in _INCLUDES:
+            error = invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
+            raise bad_request(f"Unable to convert to Table as requested: {error}")
+        self.name = f"table/{include}"
+        self._view = view
+        self._include = include
+
+    def item(self, version: Version) -> bytes:
+        return encode(self._table({"resourceVersion": str(version.revision)}, [version], columns_shown=True))
+
+    def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
+        return [encode(self._table(metadata, versions, columns_shown=True)), b"\n"]
+
+    def frame(self, event: str, version: Version, *, first: bool) -> bytes:
+        table = self._table({"resourceVersion": str(version.revision)}, [version], columns_shown=first)
+        return event_frame(event, encode(table))
+
+    def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
+        row_object: JSON = {
+            "kind": self._view.resource.kind,
+            "apiVersion": self._view.resource.group_version,
+            "metadata": bookmark_metadata(revision, initial_events_end=initial_events_end),
+        }
+        table = self._table({"resourceVersion": str(revision)}, [], columns_shown=False)
+        table["rows"] = [{"cells": [], "object": row_object}]
+        return event_frame("BOOKMARK", encode(table))
+
+    def _table(self, metadata: JSON, versions: Iterable[Version], *, columns_shown: bool) -> JSON:
+        resource, now = self._view.resource, time.time()
+        return {
+            "kind": "Table",
+            "apiVersion": _META,
+            "metadata": metadata,
+            "columnDefinitions": columns(resource) if columns_shown else None,
+            "rows": [row(resource, self._view.read(version), now, self._include) for version in versions],
+        }

@@ -1,0 +1,52 @@
+"""get and list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from twinstack.server.handlers.listing import page
+from twinstack.server.messages import Request, Response, Route
+from twinstack.server.options import list_options, resource_version
+from twinstack.server.registry import Registry
+from twinstack.server.representation import YAML_TYPE, Representation, choose
+from twinstack.server.selection import Selection
+from twinstack.server.subresources import Shape, shape_of
+from twinstack.server.versions import view_of
+
+
+class Reading:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def get(self, request: Request, route: Route) -> Response:
+        """One object, or what a subresource shows of it. Raises StatusError."""
+        view = view_of(route.resource)
+        representation = choose(request, view, single=True)
+        resource_version(request.parameter("resourceVersion"), watch=True)
+        version = self._registry.get(route)
+        shape = shape_of(route)
+        if type(shape) is not Shape:
+            return answer([msgspec.json.encode(shape.show(view.read(version)))], representation)
+        return answer([representation.form.item(version)], representation)
+
+    async def list(self, request: Request, route: Route) -> Response:
+        """Raises StatusError."""
+        view = view_of(route.resource)
+        representation = choose(request, view, single=False)
+        options = list_options(request, watch=False)
+        selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
+        cache = self._registry.cache
+        shown = await page(cache, cache.collection(route.resource), selection, options)
+        return answer(representation.form.list_body(shown.metadata, shown.versions), representation)
+
+
+def answer(parts: Sequence[bytes], representation: Representation, status: int = 200) -> Response:
+    """JSON parts in the media type that was chosen."""
+    if not representation.yaml:
+        return Response(status=status, body=parts)
+    import yaml  # people ask for it, programs do not
+
+    text = yaml.safe_dump(msgspec.json.decode(b"".join(parts)), sort_keys=True, allow_unicode=True)
+    return Response(status=status, body=text.encode(), content_type=YAML_TYPE)

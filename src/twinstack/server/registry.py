@@ -1,0 +1,224 @@
+"""The verbs on objects, without HTTP: everything that is written to the store goes through here.
+
+A write is planned without waiting and committed with the revision it was planned on. When somebody else was
+faster the store refuses; the loser waits until the winner's change is visible, and plans again. So a plan
+needs no lock, and an allocation that is part of the transaction cannot leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from twinstack.api.errors import StatusError, conflict, not_found
+from twinstack.api.resources import Resource, resource
+from twinstack.server import objectmeta, preconditions, subresources
+from twinstack.server.messages import Route, UserInfo
+from twinstack.server.options import DeleteOptions, WriteOptions, delete_options
+from twinstack.server.patching import patched
+from twinstack.server.plans import Plan, Planner, Written
+from twinstack.server.strategy.base import ServerConfig
+from twinstack.server.versions import Version, view_of
+from twinstack.server.watchcache import WatchCache
+from twinstack.store import Conflict, Store, StoreError
+
+JSON = dict[str, Any]
+Modify = Callable[[JSON], tuple[JSON, list[str]]]
+
+NAMESPACES = resource("", "namespaces")
+BOOTSTRAP_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+SYSTEM = UserInfo("system:apiserver", ("system:masters",))
+_ATTEMPTS = 100  # of one write against others that are faster
+_GENERATED_NAMES = 8
+_DEFAULTS = WriteOptions()
+
+
+class CacheReader:
+    """`strategy.base.Reader` on the watch cache. Every dict is the caller's own."""
+
+    def __init__(self, cache: WatchCache) -> None:
+        self._cache = cache
+
+    def get(self, resource: Resource, namespace: str, name: str) -> JSON | None:
+        version = self._cache.collection(resource).get(resource.key(namespace, name))
+        return None if version is None else view_of(resource).read(version)
+
+    def exists(self, key: str) -> bool:
+        return self._cache.exists(key)
+
+    def list(self, resource: Resource, namespace: str = "") -> Iterator[JSON]:
+        prefix = f"{resource.prefix}{namespace}/" if namespace else resource.prefix
+        return map(view_of(resource).read, self._cache.collection(resource).versions(prefix))
+
+
+class Registry:
+    """Objects in a store: read from memory, changed by transactions. Every verb raises StatusError."""
+
+    def __init__(self, store: Store, config: ServerConfig) -> None:
+        self.cache = WatchCache()
+        self.reader = CacheReader(self.cache)
+        self.config = config
+        self._store = store
+        self._planner = Planner(self.reader, config)
+
+    async def open(self) -> None:
+        """Load everything and make the namespaces that every cluster has. Raises StoreError."""
+        revision, records = await self._store.open(self.cache.publish)
+        self.cache.load(revision, records)
+        for name in BOOTSTRAP_NAMESPACES:
+            if self.reader.get(NAMESPACES, "", name) is None:
+                await self.create(Route(NAMESPACES), {"metadata": {"name": name}}, SYSTEM)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def get(self, route: Route) -> Version:
+        """The stored object."""
+        version = self._stored(route)
+        if version is None:
+            raise not_found(route.resource.plural, route.name, route.resource.group)
+        return version
+
+    async def create(self, route: Route, obj: JSON, user: UserInfo, options: WriteOptions = _DEFAULTS) -> Written:
+        """Store a new object; on `pods/binding` and `bindings`, bind a Pod."""
+        pod = subresources.binding_target(route, obj)
+        if pod is not None:
+            return await self._bind(pod, obj, user, options)
+        body = msgspec.json.encode(obj)
+        meta = obj.get("metadata") or {}
+        name, prefix = meta.get("name") or "", meta.get("generateName") or ""
+        attempts = 1 if name or not prefix else _GENERATED_NAMES
+        while True:
+            attempts -= 1
+            chosen = name or (objectmeta.generated_name(prefix) if prefix else "")
+            try:
+                return await self._write(self._creation(route, body, chosen, user, options))
+            except StatusError as error:
+                if name or error.reason != "AlreadyExists":
+                    raise
+                if not attempts:
+                    error.retry_after = 1
+                    raise
+
+    async def update(self, route: Route, obj: JSON, user: UserInfo, options: WriteOptions = _DEFAULTS) -> Written:
+        """PUT: replace an object, or what a subresource shows of it."""
+        body = msgspec.json.encode(obj)
+        shape = subresources.shape_of(route)
+
+        def plan() -> Plan:
+            wanted: JSON = msgspec.json.decode(body)
+            version = self._stored(route)
+            if version is None:
+                return self._upsert(route, wanted, user, options)
+            stored = view_of(route.resource).read(version)
+            uid = stored["metadata"]["uid"]
+            new = shape.apply(stored, wanted)
+            preconditions.check_uid(route, new.get("metadata", {}), uid)
+            return self._plan_change(route, shape, new, version, user, options)
+
+        return self._shown(shape, await self._write(plan))
+
+    async def patch(
+        self, route: Route, patch_body: bytes, content_type: str, user: UserInfo, options: WriteOptions = _DEFAULTS
+    ) -> Written:
+        """PATCH an object, or what a subresource shows of it. `content_type` has no parameters."""
+        shape = subresources.shape_of(route)
+
+        def modify(stored: JSON) -> tuple[JSON, list[str]]:
+            document = shape.show(stored)
+            result, warnings = patched(document, patch_body, content_type, shape.body.schema, options.field_validation)
+            return shape.apply(stored, result), warnings
+
+        return self._shown(shape, await self.change(route, modify, user, options))
+
+    async def change(self, route: Route, modify: Modify, user: UserInfo, options: WriteOptions = _DEFAULTS) -> Written:
+        """Read, modify, write, until nobody comes between. `modify` owns its argument, adds warnings and may raise."""
+        shape = subresources.shape_of(route)
+
+        def plan() -> Plan:
+            version = self.get(route)
+            new, warnings = modify(view_of(route.resource).read(version))
+            return self._plan_change(route, shape, new, version, user, options).warn(warnings)
+
+        return await self._write(plan)
+
+    async def delete(
+        self,
+        route: Route,
+        user: UserInfo,
+        body: JSON | None = None,
+        options: DeleteOptions | None = None,
+    ) -> Written:
+        """`body` is a meta/v1 DeleteOptions object, `options` the same already read."""
+        wanted = options if options is not None else delete_options(body or {}, {})
+        return await self._write(lambda: self._planner.delete(route, self.get(route), user, wanted))
+
+    # How a plan is made and carried out.
+
+    def _stored(self, route: Route) -> Version | None:
+        row = route.resource
+        return self.cache.collection(row).get(row.key(route.namespace, route.name))
+
+    def _creation(
+        self, route: Route, body: bytes, name: str, user: UserInfo, options: WriteOptions
+    ) -> Callable[[], Plan]:
+        return lambda: self._planner.create(route, msgspec.json.decode(body), name, user, options)
+
+    def _upsert(self, route: Route, obj: JSON, user: UserInfo, options: WriteOptions) -> Plan:
+        """PUT to a name that is free."""
+        row = route.resource
+        if route.subresource or not row.create_on_update:
+            raise not_found(row.plural, route.name, row.group)
+        meta: JSON = obj.setdefault("metadata", {})
+        preconditions.check_identity(meta, route)
+        preconditions.check_uid(route, meta, "")
+        meta.pop("resourceVersion", None)
+        return self._planner.create(route, obj, route.name, user, options)
+
+    def _plan_change(
+        self,
+        route: Route,
+        shape: subresources.Shape,
+        new: JSON,
+        version: Version,
+        user: UserInfo,
+        options: WriteOptions,
+    ) -> Plan:
+        plan = self._planner.replace if shape.direct else self._planner.update
+        return plan(route, new, version, user, options)
+
+    async def _bind(self, pod: Route, binding: JSON, user: UserInfo, options: WriteOptions) -> Written:
+        subresources.check_binding(binding)
+
+        def plan() -> Plan:
+            version = self.get(pod)
+            return self._planner.replace(pod, subresources.bind(version.decode(), binding), version, user, options)
+
+        written = await self._write(plan)
+        written.value, written.object = msgspec.json.encode(subresources.SUCCESS), subresources.SUCCESS
+        written.created = True
+        return written
+
+    def _shown(self, shape: subresources.Shape, written: Written) -> Written:
+        if shape.body is not shape.row:
+            written.object = shape.show(written.object)
+            written.value = msgspec.json.encode(written.object)
+        return written
+
+    async def _write(self, make: Callable[[], Plan]) -> Written:
+        """Plan and commit, again after every lost race."""
+        for _ in range(_ATTEMPTS):
+            plan = make()
+            if not plan.operations:
+                return plan.written(())
+            try:
+                revisions = await self._store.commit(plan.operations)
+            except Conflict:
+                await self._store.settled()
+                continue
+            except StoreError as error:
+                raise StatusError(500, "InternalError", f"Internal error occurred: {error}") from error
+            return plan.written(revisions)
+        raise conflict(plan.row.plural, plan.name, group=plan.row.group)

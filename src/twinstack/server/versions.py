@@ -1,0 +1,101 @@
+"""One version of one stored object, and how a resource shows what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from twinstack.api.resources import Resource
+from twinstack.api.selectors import selectable_fields
+from twinstack.server import event_forms
+
+JSON = dict[str, Any]
+
+_NO_LABELS: dict[str, str] = {}
+
+
+class _Metadata(msgspec.Struct):
+    labels: dict[str, str] | None = None
+    namespace: str = ""
+    name: str = ""
+
+
+class _Head(msgspec.Struct):
+    metadata: _Metadata
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+decode = msgspec.json.decode
+encode = msgspec.json.encode
+
+
+class Version:
+    """One version of one object: its canonical JSON, and what selectors ask for, decoded on first use."""
+
+    __slots__ = ("_fields", "_labels", "key", "revision", "value")
+
+    def __init__(self, key: str, revision: int, value: bytes) -> None:
+        self.key = key
+        self.revision = revision
+        self.value = value
+        self._labels: Mapping[str, str] | None = None
+        self._fields: tuple[View, Mapping[str, str]] | None = None
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        if self._labels is None:
+            self._labels = _HEAD.decode(self.value).metadata.labels or _NO_LABELS
+        return self._labels
+
+    def fields(self, view: View) -> Mapping[str, str]:
+        """The selectable fields, as `view` names them."""
+        if self._fields is None or self._fields[0] is not view:
+            self._fields = (view, selectable_fields(view.resource, view.read(self)))
+        return self._fields[1]
+
+    def decode(self) -> JSON:
+        """The stored object; the caller may change it."""
+        value: JSON = decode(self.value)
+        return value
+
+    def at(self, revision: int) -> Version:
+        """The same content under a later revision: what watchers are told of an object that goes."""
+        obj = self.decode()
+        obj["metadata"]["resourceVersion"] = str(revision)
+        return Version(self.key, revision, encode(obj))
+
+
+class View:
+    """How a resource shows stored objects: as they are, unless two resources share a storage."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self._converted = resource.group == "events.k8s.io"  # stored in the form of core/v1
+
+    @property
+    def stores_as_shown(self) -> bool:
+        return not self._converted
+
+    def show(self, version: Version) -> bytes:
+        """The JSON of the object."""
+        return encode(self.read(version)) if self._converted else version.value
+
+    def read(self, version: Version) -> JSON:
+        """The object, decoded; the caller may change it."""
+        obj = version.decode()
+        return event_forms.to_events_v1(obj) if self._converted else obj
+
+    def store(self, obj: JSON) -> JSON:
+        """The stored form of an object of this resource."""
+        return event_forms.to_core(obj) if self._converted else obj
+
+    def encode(self, obj: JSON) -> bytes:
+        return encode(self.store(obj))
+
+
+@cache
+def view_of(resource: Resource) -> View:
+    return View(resource)

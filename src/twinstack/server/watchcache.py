@@ -1,0 +1,188 @@
+"""Everything stored, in memory, with the recent past: what gets, lists and watches are answered from.
+
+The store publishes durable changes in order of revision; a write returns only after that. So the state here
+contains every acknowledged write, and needs no question to the store.
+
+The history of a collection serves three things: watches that resume, lists of an exact revision, and the
+later pages of a list, which repeat the state of the first (they take the present state and undo what has
+happened since). What is older than the history is gone: 410.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+from twinstack.api.resources import RESOURCES, Resource
+from twinstack.server.versions import Version
+from twinstack.server.watchers import Change, WatchGroups
+from twinstack.store import Event, Record
+
+HISTORY_CHANGES = 10_000
+HISTORY_SECONDS = 300.0
+
+
+class Collection:
+    """The objects under one storage prefix. Keys are whole storage keys."""
+
+    def __init__(self, prefix: str, revision: int) -> None:
+        self.prefix = prefix
+        self.floor = revision  # changes up to here are forgotten
+        self.watches = WatchGroups()
+        self._versions: dict[str, Version] = {}
+        self._keys: list[str] = []  # sorted
+        self._history: deque[Change] = deque()
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Fill with what the store held when it was opened."""
+        self._versions = {record.key: Version(*record) for record in records}
+        self._keys = sorted(self._versions)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def get(self, key: str) -> Version | None:
+        return self._versions.get(key)
+
+    def versions(self, prefix: str, after: str = "") -> Iterator[Version]:
+        """Those whose key begins with `prefix` and is greater than `after`, in order of keys."""
+        return (self._versions[key] for key in _between(self._keys, prefix, after))
+
+    def versions_at(self, revision: int, prefix: str, after: str = "") -> Iterator[Version] | None:
+        """The same as of an earlier revision; None if that is too long ago."""
+        if revision < self.floor:
+            return None
+        undone: dict[str, Version | None] = {}
+        for change in reversed(self._history):
+            if change.revision <= revision:
+                break
+            undone[change.key] = change.old  # the earliest change since then decides
+        if not undone:
+            return self.versions(prefix, after)
+        state = {key: self._versions[key] for key in _between(self._keys, prefix, after)}
+        for key in _between(sorted(undone), prefix, after):
+            old = undone[key]
+            if old is None:
+                state.pop(key, None)
+            else:
+                state[key] = old
+        return (state[key] for key in sorted(state))
+
+    def changes_since(self, revision: int) -> list[Change] | None:
+        """What happened after `revision`, oldest first; None if that is too long ago."""
+        if revision < self.floor:
+            return None
+        found: list[Change] = []
+        for change in reversed(self._history):
+            if change.revision <= revision:
+                break
+            found.append(change)
+        found.reverse()
+        return found
+
+    def apply(self, event: Event, now: float) -> None:
+        """Take over one durable change and tell the watchers. `now` is a monotonic time in seconds."""
+        key = event.key
+        old = self._versions.get(key)
+        if event.value is None:
+            if old is None:
+                return
+            new = None
+            del self._versions[key]
+            del self._keys[bisect_left(self._keys, key)]
+        else:
+            new = Version(key, event.revision, event.value)
+            self._versions[key] = new
+            if old is None:
+                insort(self._keys, key)
+        change = Change(key, event.revision, old, new, now)
+        self._remember(change)
+        self.watches.dispatch(change)
+
+    def _remember(self, change: Change) -> None:
+        history = self._history
+        history.append(change)
+        while len(history) > HISTORY_CHANGES or history[0].time < change.time - HISTORY_SECONDS:
+            self.floor = history.popleft().revision
+
+
+class WatchCache:
+    """All collections; `publish` is what the store calls."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._collections = {resource.prefix: Collection(resource.prefix, 0) for resource in RESOURCES}
+        self._others: set[str] = set()  # keys that are no API objects
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    def load(self, revision: int, records: Sequence[Record]) -> None:
+        """Fill with what the store held when it was opened."""
+        self.revision = revision
+        by_prefix: dict[str, list[Record]] = {prefix: [] for prefix in self._collections}
+        for record in records:
+            collection = self._find(record.key)
+            if collection is None:
+                self._others.add(record.key)
+            else:
+                by_prefix[collection.prefix].append(record)
+        for prefix, collection in self._collections.items():
+            collection.floor = revision
+            collection.load(by_prefix[prefix])
+
+    def collection(self, resource: Resource) -> Collection:
+        return self._collections[resource.prefix]
+
+    def exists(self, key: str) -> bool:
+        collection = self._find(key)
+        return key in self._others if collection is None else collection.get(key) is not None
+
+    def publish(self, events: Sequence[Event]) -> None:
+        now = time.monotonic()
+        for event in events:
+            self.revision = event.revision
+            collection = self._find(event.key)
+            if collection is not None:
+                collection.apply(event, now)
+            elif event.value is None:
+                self._others.discard(event.key)
+            else:
+                self._others.add(event.key)
+        if self._waiters:
+            self._wake()
+
+    async def reach(self, revision: int, seconds: float) -> bool:
+        """Wait until the cache is at least at `revision`; false if it is not in time."""
+        if revision <= self.revision:
+            return True
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((revision, reached))
+        try:
+            await asyncio.wait([reached], timeout=seconds)
+        finally:
+            self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reached]
+        return revision <= self.revision
+
+    def _wake(self) -> None:
+        for revision, reached in self._waiters:
+            if revision <= self.revision and not reached.done():
+                reached.set_result(None)
+
+    def _find(self, key: str) -> Collection | None:
+        """By the first path segment of a storage key, or the first two (`apps/deployments/`)."""
+        end = key.find("/") + 1
+        collection = self._collections.get(key[:end])
+        if collection is None:
+            end = key.find("/", end) + 1
+            collection = self._collections.get(key[:end])
+        return collection
+
+
+def _between(keys: list[str], prefix: str, after: str) -> list[str]:
+    """The sorted keys that begin with `prefix` and come after `after`."""
+    start = bisect_left(keys, prefix)
+    if after >= prefix:
+        start = max(start, bisect_left(keys, after + "\0"))
+    return keys[start : bisect_left(keys, prefix + "\U0010ffff")]
