@@ -431,7 +431,9 @@ class HTTPConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._flow.paused:
+        if self._flow.wire.is_closing():
+            self.abort()  # the peer does not take the rest
+        elif self._flow.paused:
             waiting = self._flow.wire.get_write_buffer_size()
             if waiting < self._stalled:
                 self._stalled = waiting

@@ -83,7 +83,7 @@ class TLSWire(asyncio.BufferedProtocol):
     It holds 15 KB where a transport of the event loop holds 40 KB, and its write buffer's size is the truth.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_factory", "_owner", "_protocol", "_tcp", "_tls", "deadline")
+    __slots__ = ("_factory", "_incoming", "_outgoing", "_owner", "_protocol", "_tcp", "_tls", "deadline")
 
     def __init__(
         self, owner: Connections, context: ssl.SSLContext, limits: Limits, factory: Callable[[], WireProtocol]
