@@ -72,7 +72,7 @@ class Server:
         self.store.commit([Put(IP_ADDRESSES.key("", str(first)), record, 0)])
         self.strategy = ServiceStrategy()
 
-    def _context(self, name: str) -> WriteContext:
+    def context(self, name: str) -> WriteContext:
         return WriteContext(
             resource=SERVICES,
             namespace="default",
@@ -98,7 +98,7 @@ class Server:
     def create(self, body: JSON) -> JSON:
         body["metadata"] |= {"namespace": "default", "uid": "u", "creationTimestamp": NOW}
         self.strategy.default(body)
-        return self._write(self.strategy.create(self._context(body["metadata"]["name"]), body))
+        return self._write(self.strategy.create(self.context(body["metadata"]["name"]), body))
 
     def update(self, name: str, new: JSON, *, status: bool = False) -> JSON:
         old = self.store.get(SERVICES, "default", name)
@@ -106,7 +106,7 @@ class Server:
         new["metadata"] = old["metadata"] | new["metadata"]
         self.strategy.default(new)
         write = self.strategy.update_status if status else self.strategy.update
-        return self._write(write(self._context(name), new, old))
+        return self._write(write(self.context(name), new, old))
 
     def patch(self, name: str, patch: JSON, *, status: bool = False) -> JSON:
         old = self.store.get(SERVICES, "default", name)
@@ -115,7 +115,7 @@ class Server:
     def delete(self, name: str) -> JSON:
         old = self.store.get(SERVICES, "default", name)
         assert old
-        operations = self.strategy.delete(self._context(name), old)
+        operations = self.strategy.delete(self.context(name), old)
         self.store.commit([*operations, Delete(SERVICES.key("default", name), None)])
         return old
 
