@@ -1,0 +1,64 @@
+"""How a proxy was asked to work: flags, with the meaning and the defaults of kube-proxy's nftables mode."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import NamedTuple
+
+from twinstack.api.core import Node
+from twinstack.ip import CIDR, Address, IPFamily
+from twinstack.proxy.layout import DEFAULT_MARK_BIT
+
+_DISABLED = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+_ADDRESSES = Path("/proc/net/if_inet6")
+
+
+class LocalMode(enum.Enum):
+    """How to tell whether a flow comes from a pod of this node."""
+
+    CLUSTER_CIDR = "ClusterCIDR"  # source in the cluster's pod range
+    NODE_CIDR = "NodeCIDR"  # source in the pod range of this Node
+
+
+class Configuration(NamedTuple):
+    """Times are in seconds."""
+
+    node_name: str
+    local_mode: LocalMode = LocalMode.NODE_CIDR
+    cluster_cidrs: tuple[CIDR, ...] = ()
+    node_port_blocks: tuple[CIDR, ...] | None = None  # None: the node's own addresses as its status gives them
+    masquerade_all: bool = False
+    mark_bit: int = DEFAULT_MARK_BIT
+    sync_period: float = 30.0
+    min_sync_period: float = 0.02
+    healthz: str = "0.0.0.0:10256"  # empty: none
+    metrics: str = "127.0.0.1:10249"
+
+    def local_pods(self, family: IPFamily, node: Node | None) -> frozenset[CIDR] | None:
+        """Blocks of local sources, or None when nothing is known of the family."""
+        if self.local_mode is LocalMode.CLUSTER_CIDR:
+            blocks = [block for block in self.cluster_cidrs if block.family is family][:1]
+        else:
+            texts = (node.spec.pod_cidrs or [node.spec.pod_cidr]) if node is not None else []
+            blocks = [block for block in map(CIDR.parse, filter(None, texts)) if block.family is family]
+        return frozenset(blocks) or None
+
+
+def node_addresses(node: Node | None) -> list[Address]:
+    """The Node's address of each family: internal before external ones, first before later ones."""
+    if node is None:
+        return []
+    found: dict[IPFamily, Address] = {}
+    for kind in ("InternalIP", "ExternalIP"):
+        for entry in node.status.addresses:
+            if entry.type == kind:
+                address = Address.parse(entry.address)
+                found.setdefault(address.family, address)
+    return list(found.values())
+
+
+def supported_families() -> list[IPFamily]:
+    """The families of this network namespace: IPv4 is taken for granted."""
+    enabled = _ADDRESSES.exists() and (not _DISABLED.exists() or _DISABLED.read_text().strip() != "1")
+    return [IPFamily.IPV4, IPFamily.IPV6] if enabled else [IPFamily.IPV4]

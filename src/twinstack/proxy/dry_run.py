@@ -1,0 +1,98 @@
+"""What the proxy would program, for people and for programs; nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import msgspec
+
+from twinstack.client.kubeconfig import ClusterAccess
+from twinstack.client.rest import Client
+from twinstack.dataplane.claims import Claims
+from twinstack.dataplane.model import FrontEnd
+from twinstack.proxy.configuration import Configuration, supported_families
+from twinstack.proxy.metrics import ProxyMetrics
+from twinstack.proxy.picture import Surroundings
+from twinstack.proxy.tracker import ClusterTracker
+
+_PATIENCE = 30.0  # seconds for the API server to tell everything
+
+
+async def show(access: ClusterAccess, configuration: Configuration, output: str) -> int:
+    """Print the desired state as text or JSON; 1 when the API server does not tell it in time."""
+    client = Client(access, user_agent="twinstack-proxy")
+    families = supported_families()
+    tracker = ClusterTracker(client, configuration, families, ProxyMetrics())
+    tracker.follow_interfaces()
+    watches = [asyncio.create_task(informer.run()) for informer in tracker.informers]
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await tracker.ready()
+    except TimeoutError:
+        sys.stderr.write("the API server did not tell its Services and EndpointSlices in time\n")
+        return 1
+    finally:
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+        tracker.close()
+        await client.close()
+    claims = {family: Claims() for family in families}
+    changes = tracker.desired.take()
+    for family in families:
+        claims[family].apply([change for change in changes if change.family is family])
+    report = {str(f): (claims[f], tracker.surroundings(f)) for f in families}
+    sys.stdout.write(_json(report) if output == "json" else _text(report))
+    return 0
+
+
+Report = dict[str, tuple[Claims, Surroundings]]
+
+
+def _json(report: Report) -> str:
+    document = {
+        family: {
+            "frontEnds": [_front_end(front_end) for front_end in _sorted(claims)],
+            "nodeAddresses": sorted(map(str, around.node_ips)),
+            "serviceCIDRs": sorted(map(str, around.service_cidrs)),
+            "localPodCIDRs": sorted(map(str, around.local_pods or ())),
+        }
+        for family, (claims, around) in report.items()
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _front_end(front_end: FrontEnd) -> dict[str, object]:
+    slot = front_end.slot
+    return {
+        "address": str(slot.address) if slot.address is not None else None,
+        "port": slot.port,
+        "protocol": slot.protocol.name,
+        "via": str(front_end.via),
+        "service": f"{front_end.name.namespace}/{front_end.name.service}",
+        "portName": front_end.name.port,
+        "action": front_end.action.value,
+        "endpoints": list(map(str, front_end.targets)),
+    }
+
+
+def _text(report: Report) -> str:
+    rows = [("FAMILY", "FRONT END", "VIA", "SERVICE PORT", "ACTION", "ENDPOINTS")]
+    for family, (claims, _) in report.items():
+        rows += [
+            (family, str(f.slot), str(f.via), str(f.name), f.action.value, " ".join(map(str, f.targets)) or "-")
+            for f in _sorted(claims)
+        ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    for family, (_, around) in report.items():
+        pods = ", ".join(sorted(map(str, around.local_pods or ()))) or "unknown: no source is masqueraded as foreign"
+        nodes = ", ".join(sorted(map(str, around.node_ips))) or "none: NodePorts do not answer"
+        ranges = ", ".join(sorted(map(str, around.service_cidrs))) or "unknown: free addresses are not dropped"
+        lines += ["", f"{family}: local pods {pods}; NodePorts on {nodes}; Service ranges {ranges}"]
+    return "\n".join(lines) + "\n"
+
+
+def _sorted(claims: Claims) -> list[FrontEnd]:
+    return sorted(claims, key=lambda f: (f.name, f.via, f.slot.port))
