@@ -39,6 +39,11 @@ def delete_link(index: int) -> bytes:
     return message(DELLINK, 0, _ifinfo(index))
 
 
+def delete_link_named(name: str) -> bytes:
+    """Refused with ENODEV when there is none."""
+    return message(DELLINK, 0, _ifinfo() + text(3, name))
+
+
 class Peer(NamedTuple):
     """The far end of a veth pair, in the namespace of an open descriptor. It must be brought up there."""
 
@@ -126,6 +131,7 @@ class Link(NamedTuple):
 
     ifindex: int
     name: str
+    mtu: int
 
 
 def link_list() -> tuple[int, bytes]:
@@ -133,10 +139,20 @@ def link_list() -> tuple[int, bytes]:
     return GETLINK, _ifinfo()
 
 
+def link(index: int) -> tuple[int, bytes]:
+    """What to get for one link.
+
+    Asking also settles its state (Linux 6.8): a link whose far end has just come up drops packets, and has no
+    link-local address, until the kernel has got round to noticing, which can take a second.
+    """
+    return GETLINK, _ifinfo(index)
+
+
 def read_link(reply: Reply) -> Link:
     index = struct.unpack_from("=i", reply.body, 4)[0]
-    names = [value for kind, value in attributes(reply.body, 16) if kind == 3]
-    return Link(index, names[0].rstrip(b"\0").decode() if names else "")
+    found = dict(attributes(reply.body, 16))
+    mtu = struct.unpack("=I", found[4])[0] if 4 in found else 0
+    return Link(index, found.get(3, b"").rstrip(b"\0").decode(), mtu)
 
 
 class InterfaceAddress(NamedTuple):

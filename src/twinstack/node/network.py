@@ -1,0 +1,197 @@
+"""The built-in pod network: each pod a namespace on a point-to-point link, no bridge, no gateway address.
+
+```
+  pod namespace                                    node
+  eth0  10.244.1.2/32, fd00:10:244:1::2/128        twXXXXXXXX  fe80::1/64
+        default via fe80::1 (both families)  <-->  10.244.1.2 dev twXXXXXXXX, fd00:10:244:1::2 dev twXXXXXXXX
+```
+
+IPv4 has an IPv6 next hop (RFC 5549; RTA_VIA, Linux 5.2), so no address of the block is spent on a gateway.
+Neighbours are permanent on both sides: nothing is resolved, and the machine-wide limit on learned neighbours
+does not count them. Duplicate address detection is off, since it holds bind() back for over a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from twinstack.ip import CIDR, Address, IPFamily
+from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.node.leases import Leases
+
+GATEWAY = Address.parse("fe80::1")
+GATEWAY_MAC = bytes.fromhex("0a5800000001")
+INTERFACE, INTERFACE_INDEX = "eth0", 2
+FIRST_INDEX = 1000  # of links to pods, above those that the machine makes itself
+
+# Both families are written out: a new namespace starts IPv6 from the kernel's defaults, but IPv4 from the host's
+# settings. All are set before links exist, which inherit them.
+NODE_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/conf/default/forwarding": "1",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/default/dad_transmits": "0",
+    "net/ipv4/conf/default/rp_filter": "0",  # a Service's reply may leave another way than its request came
+    "net/ipv4/conf/default/send_redirects": "0",  # a pod reaches itself through the node, rightly
+}
+POD_SYSCTLS = {
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/default/dad_transmits": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    "net/ipv4/ping_group_range": "0 2147483647",
+}
+
+
+class Attachment(NamedTuple):
+    """A pod's network: the path of its namespace, and its addresses, primary family first."""
+
+    namespace: Path
+    addresses: list[Address]
+
+
+class PodNetwork:
+    """Wires the pods of the node in whose namespace it is opened. Its methods block for a millisecond or two."""
+
+    def __init__(self, leases: Leases, prefix: str, run_directory: Path = namespaces.RUN_DIRECTORY) -> None:
+        self._leases = leases
+        self._prefix = prefix
+        self._run = run_directory
+        self._lock = threading.Lock()
+        self._socket: netlink.NetlinkSocket | None = None
+        self._next_index = FIRST_INDEX
+        self._mtu: int | None = None
+
+    def open(self, cidrs: Sequence[CIDR], node_ips: Sequence[Address]) -> None:
+        """Prepare the node (the calling thread's namespace). Raises OSError."""
+        sysctl.write_changed(NODE_SYSCTLS)
+        self._leases.configure(cidrs)
+        socket = netlink.NetlinkSocket(netlink.ROUTE)
+        found = {link.ifindex: link for link in map(links.read_link, socket.dump(*links.link_list()))}
+        self._next_index = max(FIRST_INDEX, *(index + 1 for index in found))
+        for row in map(links.read_address, socket.dump(*links.address_list())):
+            if row is not None and row.address in node_ips:
+                self._mtu = found[row.ifindex].mtu  # a pod must not send what the uplink cannot carry
+        self._socket = socket
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def close(self) -> None:
+        """Let go; pods keep their networks."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def path(self, pod_uid: str) -> Path:
+        """Where the pod's namespace is, or would be, pinned."""
+        return self._run / f"{self._prefix}-{self._digest(pod_uid)}"
+
+    def addresses(self, pod_uid: str) -> list[Address]:
+        """Those of an attached pod, primary family first; empty without a network."""
+        return self._leases.get(pod_uid) if namespaces.is_pinned(self.path(pod_uid)) else []
+
+    def attach(self, pod_uid: str) -> Attachment:
+        """Give a pod a new network; one that it had is replaced, its addresses stay.
+
+        Raises NoFreeAddress, or OSError after which nothing but the lease is left.
+        """
+        with self._lock:
+            addresses = self._leases.take(pod_uid)
+            path = self.path(pod_uid)
+            self._remove_remains(pod_uid, path)
+            self._wire(pod_uid, path, addresses)
+            return Attachment(path, addresses)
+
+    def detach(self, pod_uid: str) -> None:
+        """Take a pod's network away and free its addresses. Idempotent."""
+        with self._lock:
+            namespaces.remove(self.path(pod_uid))
+            self._leases.give_back(pod_uid)
+
+    def pods(self) -> list[str]:
+        """The uids of all pods with addresses."""
+        return self._leases.holders()
+
+    def _digest(self, pod_uid: str) -> str:
+        return hashlib.sha256(f"{self._prefix}/{pod_uid}".encode()).hexdigest()[:8]
+
+    def _remove_remains(self, pod_uid: str, path: Path) -> None:
+        """A namespace from before, or the empty file and the link of a half-made one."""
+        if not os.path.lexists(path):
+            return
+        namespaces.remove(path)
+        try:
+            self._node().request([links.delete_link_named(f"tw{self._digest(pod_uid)}")])
+        except netlink.NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _wire(self, pod_uid: str, path: Path, addresses: list[Address]) -> None:
+        node = self._node()
+        index = self._next_index
+        self._next_index += 1
+        digest = hashlib.sha256(pod_uid.encode()).digest()
+        mac = b"\x0a\x58" + digest[:4]
+        name = f"tw{self._digest(pod_uid)}"
+
+        def prepare() -> tuple[int, netlink.NetlinkSocket]:
+            sysctl.write(POD_SYSCTLS)
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), netlink.NetlinkSocket(netlink.ROUTE)
+
+        descriptor, pod = namespaces.create(path, prepare)
+        try:
+            peer = links.Peer(descriptor, INTERFACE, INTERFACE_INDEX, mac, self._mtu)
+            node.request([links.veth(name, peer, index=index, mac=GATEWAY_MAC, mtu=self._mtu)])
+            pod.request(_pod_messages(addresses))
+            node.request(_node_messages(index, addresses, mac))
+            node.get(*links.link(index))  # from now on it carries packets
+        except BaseException:
+            namespaces.remove(path)  # takes the link with it
+            raise
+        finally:
+            pod.close()
+            os.close(descriptor)
+
+    def _node(self) -> netlink.NetlinkSocket:
+        if self._socket is None:
+            raise RuntimeError("the pod network is not open")
+        return self._socket
+
+
+def _pod_messages(addresses: list[Address]) -> list[bytes]:
+    index = INTERFACE_INDEX
+    messages = [links.link_up(links.LOOPBACK), links.link_up(index)]
+    messages += [links.add_address(index, address, address.family.bits) for address in addresses]
+    messages += [links.add_route(None, index, family=address.family, via=GATEWAY) for address in addresses]
+    messages.append(links.add_neighbour(index, GATEWAY, GATEWAY_MAC))
+    return messages
+
+
+def _node_messages(index: int, addresses: list[Address], mac: bytes) -> list[bytes]:
+    messages = [links.add_address(index, GATEWAY, 64)]
+    for address in addresses:
+        alone = CIDR(address.family, address.value, address.family.bits)
+        messages.append(links.add_route(alone, index, family=address.family))
+        messages.append(links.add_neighbour(index, address, mac))
+    return messages
+
+
+def order_by_family(addresses: Sequence[Address], primary: IPFamily) -> list[Address]:
+    """The first address of the primary family, then the first of the other: how kubelet lists a pod's IPs."""
+    chosen = []
+    for family in (primary, primary.other):
+        chosen += [address for address in addresses if address.family is family][:1]
+    return chosen
