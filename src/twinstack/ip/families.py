@@ -12,20 +12,14 @@ class IPFamily(enum.StrEnum):
     IPV4 = "IPv4"
     IPV6 = "IPv6"
 
-    @property
-    def bits(self) -> int:
-        """Length of an address in bits."""
-        return 32 if self is IPFamily.IPV4 else 128
+    bits: int  # length of an address
+    octets: int  # the same in bytes
+    af: int  # the kernel's number: AF_INET or AF_INET6
 
-    @property
-    def octets(self) -> int:
-        """Length of a packed address in bytes."""
-        return self.bits // 8
-
-    @property
-    def af(self) -> int:
-        """The kernel's number: AF_INET or AF_INET6."""
-        return int(socket.AF_INET if self is IPFamily.IPV4 else socket.AF_INET6)
+    def __init__(self, text: str) -> None:
+        self.bits = 32 if text == "IPv4" else 128
+        self.octets = self.bits // 8
+        self.af = int(socket.AF_INET if text == "IPv4" else socket.AF_INET6)
 
     @property
     def other(self) -> IPFamily:
