@@ -72,7 +72,7 @@ class SQLiteStore:
         self._waiting.append(_Transaction(events, done))
         if self._committer is None:
             self._committer = self._loop.create_task(self._commit_waiting(self._database))
-        await done
+        await asyncio.shield(done)  # a caller who gives up does not stop the write
         return [event.revision for event in events]
 
     async def settled(self) -> None:
@@ -146,8 +146,7 @@ class SQLiteStore:
         except Exception:
             log.exception("a reader of the store failed on revisions %d to %d", events[0].revision, events[-1].revision)
         for transaction in running:
-            if not transaction.done.done():  # its caller may have been cancelled
-                transaction.done.set_result(None)
+            transaction.done.set_result(None)
 
     def _fail(self, error: sqlite3.Error) -> None:
         """Whatever waits was checked against what has just failed, so it fails too."""
@@ -158,8 +157,7 @@ class SQLiteStore:
         for transaction in reversed(failed):
             self._take_back(transaction.events)
         for transaction in failed:
-            if not transaction.done.done():
-                transaction.done.set_exception(StoreError(f"the change was not stored: {error}"))
+            transaction.done.set_exception(StoreError(f"the change was not stored: {error}"))
 
     def _on_writer(self, function: Callable[..., R], *arguments: object) -> asyncio.Future[R]:
         assert self._loop is not None
