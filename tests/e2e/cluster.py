@@ -1,0 +1,166 @@
+"""A real cluster as its user handles it: the `twinstack` program, kubectl, and HTTP from inside its namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twinstack.cluster.state import ClusterPaths
+from twinstack.ip import Address, IPFamily
+from twinstack.linux import namespaces
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+EXAMPLES = ROOT / "examples"
+PATIENCE = 2.0  # seconds for one HTTP exchange
+
+
+class Cluster:
+    """One cluster in a state directory of its own; `down` removes it."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name = name
+        self.home = home
+        self.paths = ClusterPaths(name, home / name)
+        self._environment = {**os.environ, "TWINSTACK_HOME": str(home), "KUBECONFIG": str(self.paths.kubeconfig)}
+
+    def up(self, *flags: str, expect: int = 0) -> str:
+        """Run `twinstack up`; returns what it printed, standard error included."""
+        return self.twinstack("up", "--name", self.name, "--wait", "60s", *flags, expect=expect)
+
+    def down(self) -> str:
+        return self.twinstack("down", "--name", self.name)
+
+    def twinstack(self, *words: str, expect: int = 0) -> str:
+        return self._run([str(BIN / "twinstack"), *words], expect=expect)
+
+    def status(self) -> Any:
+        done = subprocess.run(
+            [str(BIN / "twinstack"), "status", "--name", self.name, "-o", "json"],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        return json.loads(done.stdout)
+
+    def kubectl(self, *words: str, stdin: str | None = None, expect: int = 0) -> str:
+        return self._run([str(BIN / "kubectl"), *words], stdin=stdin, expect=expect)
+
+    def get(self, *words: str) -> Any:
+        """`kubectl get WORDS -o json`."""
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def apply(self, manifest: dict[str, Any]) -> Any:
+        return json.loads(self.kubectl("apply", "-f", "-", "-o", "json", stdin=json.dumps(manifest)))
+
+    def _run(self, words: list[str], *, stdin: str | None = None, expect: int = 0) -> str:
+        done = subprocess.run(
+            words,
+            input=stdin,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        out = done.stdout + done.stderr if expect or words[0].endswith("twinstack") else done.stdout
+        assert done.returncode == expect, f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        return out
+
+    # -- what is in it
+
+    def addresses(self, service: str) -> list[Address]:
+        """The cluster addresses of a Service, primary first."""
+        texts = self.get("service", service)["spec"].get("clusterIPs") or []
+        return [Address.parse(text) for text in texts if text != "None"]
+
+    def node_port(self, service: str) -> int:
+        return int(self.get("service", service)["spec"]["ports"][0]["nodePort"])
+
+    def node_addresses(self, index: int) -> list[Address]:
+        status = self.get("node", f"{self.name}-{index}")["status"]
+        return [Address.parse(a["address"]) for a in status["addresses"] if a["type"] == "InternalIP"]
+
+    def pods(self, label: str = "app=hello") -> list[Any]:
+        items = self.get("pods", "-l", label)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def pod_namespaces(self) -> list[Path]:
+        """The network namespaces of all pods."""
+        return [path for path in self.paths.namespaces() if path.name.count("-") == self.name.count("-") + 2]
+
+    def run_hello(self) -> None:
+        """Apply the example and wait until all of its pods are ready."""
+        self.kubectl("apply", "-f", str(EXAMPLES / "dual-stack.yaml"))
+        self.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+
+    # -- traffic
+
+    def ask(self, address: Address, port: int = 80, *, namespace: Path | None = None) -> str:
+        """Who answers an HTTP request from node 1 (or a namespace). Raises OSError."""
+        return namespaces.inside(namespace or self.paths.node(1), lambda: http(address, port)).strip()
+
+    def ask_many(self, address: Address, port: int = 80, *, count: int, namespace: Path | None = None) -> Counter[str]:
+        """How often each pod answered."""
+        return namespaces.inside(
+            namespace or self.paths.node(1),
+            lambda: Counter(http(address, port).strip() for _ in range(count)),
+        )
+
+    def answers(self, address: Address, port: int = 80, *, namespace: Path | None = None) -> bool:
+        try:
+            self.ask(address, port, namespace=namespace)
+        except OSError:
+            return False
+        return True
+
+
+def http(address: Address, port: int, timeout: float = PATIENCE) -> str:
+    """The body of an HTTP/1.1 answer. Raises OSError, also for an answer that is not 200."""
+    with socket.socket(address.family.af) as connection:
+        connection.settimeout(timeout)
+        connection.connect((str(address), port))
+        host = f"[{address}]" if address.family is IPFamily.IPV6 else str(address)
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while data := connection.recv(65536):
+            answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200 "):
+        raise ConnectionError(f"not an answer of HTTP: {head[:60]!r}")
+    return body.decode()
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = 5.0, *, every: float = 0.02) -> T:
+    """Wait for a true value and return it; fails with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(every)
+
+
+def host_network() -> str:
+    """What of the host's network must never change: addresses, routes of both families, firewall."""
+    commands = ["ip addr", "ip route show table all", "ip -6 route show table all", "nft list ruleset"]
+    texts = [subprocess.run(c.split(), capture_output=True, text=True, check=True).stdout for c in commands]
+    return "\n".join(_without_times(text) for text in texts)
+
+
+def _without_times(text: str) -> str:
+    """Lifetimes and expiry of learned addresses count down by themselves."""
+    return "\n".join(line for line in text.splitlines() if "valid_lft" not in line)
