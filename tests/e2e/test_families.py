@@ -54,7 +54,7 @@ def expected(name: str, families: list[IPFamily]) -> list[IPFamily] | str:
         return [
             families[0],
             families[0].other,
-        ]  # a headless Service without selector is of both families on every cluster
+        ]  # of both families on every cluster: it has no selector
     return families
 
 

@@ -114,6 +114,4 @@ def processes_that_name(text: str) -> list[tuple[int, list[str]]]:
 
 def cgroup_names() -> set[str]:
     """The paths of all control groups that are named after something of ours."""
-    return {
-        str(path) for path in Path("/sys/fs/cgroup").glob("**/*twinstack*") if re.search("twinstack|tt-h", str(path))
-    }
+    return {directory for directory, _, _ in os.walk("/sys/fs/cgroup") if re.search("twinstack|tt-h|pod", directory)}
