@@ -78,7 +78,7 @@ async def measure(directory: str, seconds: float) -> dict[str, Any]:
         result[f"{writers}_writers"] = figures
         print(
             f"{writers:4d} writers         {figures['commits_per_second']:9.0f}/s   {figures['ratio']:6.2f} x the floor"
-            f"   p50 {figures['p50_ms']:.2f} ms   p99 {figures['p99_ms']:.2f} ms   {figures['cpu_us']:.0f} us of CPU each"
+            f"   p50 {figures['p50_ms']:.2f} ms   p99 {figures['p99_ms']:.2f} ms   {figures['cpu_us']:.0f} us CPU each"
         )
     return result
 
