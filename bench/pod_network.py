@@ -53,15 +53,15 @@ def by_ip_batch(node: Path, number: int) -> float:
 link set eth0 up
 addr add {a4}/32 dev eth0
 addr add {a6}/128 dev eth0 nodad
-route add default via inet6 fe80::1 dev eth0 onlink
--6 route add default via fe80::1 dev eth0
+route add default via fe80::1 dev eth0
+route add 0.0.0.0/0 via inet6 fe80::1 dev eth0 onlink
 neigh add fe80::1 lladdr {gateway} dev eth0 nud permanent
 """
     outside = f"""link add {link} address {gateway} type veth peer name eth0 address {MAC} netns {name}
 link set {link} up
 addr add fe80::1/64 dev {link} nodad
 route add {a4}/32 dev {link}
--6 route add {a6}/128 dev {link}
+route add {a6}/128 dev {link}
 neigh add {a4} lladdr {MAC} dev {link} nud permanent
 neigh add {a6} lladdr {MAC} dev {link} nud permanent
 """

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_SHARED = 0x100000
 _MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,6 +78,8 @@ def create(path: Path, setup: Callable[[], T]) -> T:
 
     def run() -> T:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent == RUN_DIRECTORY:
+            _share_run_directory()
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
         try:
             _checked(_libc.unshare(_CLONE_NEWNET), "unshare network namespace")
@@ -96,6 +100,26 @@ def remove(path: Path) -> None:
         if code not in (errno.EINVAL, errno.ENOENT):  # not a mount point: a half-made pin
             raise OSError(code, f"unpin {path}: {os.strerror(code)}")
     path.unlink(missing_ok=True)
+    if path.parent == RUN_DIRECTORY and not os.listdir(RUN_DIRECTORY):
+        _unshare_run_directory()
+
+
+def _share_run_directory() -> None:
+    """Make the directory a shared mount of its own, as iproute2 does when it first pins a namespace there.
+
+    Left to `ip netns add`, that mount would cover the pins that exist by then, and they could not be removed.
+    """
+    directory = os.fsencode(RUN_DIRECTORY)
+    if _libc.mount(b"", directory, b"none", _MS_SHARED, None) == 0:
+        return  # it is one already
+    _checked(_libc.mount(directory, directory, b"none", _MS_BIND | _MS_REC, None), f"mount {RUN_DIRECTORY}")
+    _checked(_libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None), f"share {RUN_DIRECTORY}")
+
+
+def _unshare_run_directory() -> None:
+    """Undo `_share_run_directory`, unless the directory is a file system of its own."""
+    if os.stat(RUN_DIRECTORY).st_dev == os.stat(RUN_DIRECTORY.parent).st_dev:
+        _libc.umount2(os.fsencode(RUN_DIRECTORY), 0)  # refused when in use again, and where there is no mount
 
 
 def is_pinned(path: Path) -> bool:
