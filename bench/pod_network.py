@@ -47,7 +47,7 @@ def by_netlink(node: Path, directory: Path, pods: int) -> tuple[list[float], flo
 def by_ip_batch(node: Path, number: int) -> float:
     """Seconds for one pod: three programs, the fewest that can do it."""
     name, link = f"{PREFIX}-b{number}", f"ib{number}"
-    a4, a6 = f"10.244.1.{number + 2}", f"fd00:10:244:1::{number + 2:x}"
+    a4, a6 = f"10.244.2.{number + 2}", f"fd00:10:244:2::{number + 2:x}"
     gateway = GATEWAY_MAC.hex(":")
     inside = f"""link set lo up
 link set eth0 up
