@@ -195,7 +195,8 @@ class Planner:
     ) -> Plan:
         """Write it, or let a deleting object go that nothing holds any more."""
         if objectmeta.deletion_is_due(result):
-            plan.remove(version.key, version.revision, strategy_for(route.resource).delete(ctx, result))
+            stored = view_of(route.resource).read(version)  # what it holds, not what the write would have made of it
+            plan.remove(version.key, version.revision, strategy_for(route.resource).delete(ctx, stored))
         else:
             plan.put(version.key, version.revision, also)
         return plan.rehearse() if ctx.dry_run else plan

@@ -1,0 +1,188 @@
+"""What every cluster has from its first second: the default Service ranges and the Service `kubernetes`.
+
+The server keeps the ServiceCIDR `kubernetes` (its flags, as an object), the Service `kubernetes` in `default`
+and the EndpointSlice with the server's own addresses. Each is made when it is missing and otherwise changed
+as little as upstream changes it; users may edit the first two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from functools import partial
+from typing import Any
+
+from twinstack.api import times
+from twinstack.api.errors import StatusError
+from twinstack.api.resources import resource
+from twinstack.server.messages import Route, UserInfo
+from twinstack.server.registry import Registry
+from twinstack.server.strategy.base import ServerConfig
+from twinstack.store import StoreError
+
+JSON = dict[str, Any]
+
+NAME = "kubernetes"
+NAMESPACE = "default"
+INTERVAL = 10.0  # seconds between two looks
+
+_SERVICE_CIDRS = resource("networking.k8s.io", "servicecidrs")
+_SERVICES = resource("", "services")
+_ENDPOINT_SLICES = resource("discovery.k8s.io", "endpointslices")
+_EVENTS = resource("", "events")
+_SELF = UserInfo("system:apiserver", ("system:masters",))
+_READY = "Kubernetes default Service CIDR is ready"
+
+_log = logging.getLogger(__name__)
+
+
+async def run(registry: Registry, config: ServerConfig) -> None:
+    """Look at once, then every ten seconds; cancel to stop. A look that fails is logged and repeated."""
+    looks = (
+        DefaultRanges(registry, config).ensure,
+        partial(ensure_service, registry, config),
+        partial(ensure_endpoints, registry, config),
+    )
+    while True:
+        for look in looks:
+            try:
+                await look()
+            except (StatusError, StoreError) as error:
+                _log.warning("the cluster's own objects: %s", error)
+        await asyncio.sleep(INTERVAL)
+
+
+class DefaultRanges:
+    """The ServiceCIDR `kubernetes` and what has been said about it already."""
+
+    def __init__(self, registry: Registry, config: ServerConfig) -> None:
+        self._registry = registry
+        self._cidrs = [str(block) for block in config.service_ranges]
+        self._reported: set[str] = set()
+
+    async def ensure(self) -> None:
+        """Make it, let it grow from one family to two, set its Ready condition. Raises StatusError, StoreError."""
+        stored = self._registry.reader.get(_SERVICE_CIDRS, "", NAME)
+        if stored is None:
+            body = {"metadata": {"name": NAME}, "spec": {"cidrs": self._cidrs}}
+            stored = (await self._registry.create(Route(_SERVICE_CIDRS), body, _SELF)).object
+        elif len(self._cidrs) == 2 and stored["spec"]["cidrs"] == self._cidrs[:1]:
+            stored = await self._grow(stored)
+        await self._judge(stored)
+
+    async def _grow(self, stored: JSON) -> JSON:
+        def add_family(obj: JSON) -> tuple[JSON, list[str]]:
+            obj["spec"]["cidrs"] = self._cidrs
+            return obj, []
+
+        try:
+            written = await self._registry.change(Route(_SERVICE_CIDRS, name=NAME), add_family, _SELF)
+        except StatusError as error:
+            reason = "KubernetesDefaultServiceCIDRError"
+            await self._report(stored, reason, f"The default ServiceCIDR can not be updated to dual stack {error}")
+            return stored
+        return written.object
+
+    async def _judge(self, stored: JSON) -> None:
+        if stored["spec"]["cidrs"] != self._cidrs:
+            shown, flags = " ".join(stored["spec"]["cidrs"]), ",".join(self._cidrs)
+            note = f"The default ServiceCIDR [{shown}] does not match the controller flag configurations {flags}"
+            await self._report(stored, "KubernetesDefaultServiceCIDRInconsistent", note)
+            return
+        conditions = (stored.get("status") or {}).get("conditions") or []
+        ready = next((item for item in conditions if item["type"] == "Ready"), None)
+        if ready is None:
+            await self._registry.change(Route(_SERVICE_CIDRS, name=NAME, subresource="status"), _set_ready, _SELF)
+        elif ready["status"] == "False":
+            note = f"Configuration matches, but {ready.get('message', '')}"
+            await self._report(stored, ready.get("reason") or "NotReady", note)
+
+    async def _report(self, stored: JSON, reason: str, note: str) -> None:
+        """A Warning event, once per process and text."""
+        if note in self._reported:
+            return
+        self._reported.add(note)
+        _log.warning("%s", note)
+        now = times.now()
+        about = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "name": NAME,
+            "uid": stored["metadata"]["uid"],
+        }
+        event = {
+            "metadata": {"name": f"{NAME}.{secrets.token_hex(8)}"},
+            "involvedObject": about,
+            "type": "Warning",
+            "reason": reason,
+            "message": note,
+            "source": {"component": "kubernetes-service-cidr-controller"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._registry.create(Route(_EVENTS, NAMESPACE), event, _SELF)
+
+
+def _set_ready(obj: JSON) -> tuple[JSON, list[str]]:
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "lastTransitionTime": times.now(),
+        "reason": "",
+        "message": _READY,
+    }
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    obj["status"] = {"conditions": [*conditions, condition]}
+    return obj, []
+
+
+async def ensure_service(registry: Registry, config: ServerConfig) -> None:
+    """The Service of the API server: the first address of the first range. Raises StatusError, StoreError."""
+    if registry.reader.get(_SERVICES, NAMESPACE, NAME) is not None:
+        return
+    body = {
+        "metadata": {"name": NAME, "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": str(config.service_ranges[0].address(1)),
+            "ipFamilyPolicy": "SingleStack",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.secure_port}],
+        },
+    }
+    await registry.create(Route(_SERVICES, NAMESPACE), body, _SELF)
+
+
+async def ensure_endpoints(registry: Registry, config: ServerConfig) -> None:
+    """The EndpointSlice of the Service: this server's addresses of the primary family.
+
+    Without such an address nothing is written, and the Service leads nowhere. Raises StatusError, StoreError.
+    """
+    wanted = _endpoint_slice(config)
+    if wanted is None:
+        return
+    stored = registry.reader.get(_ENDPOINT_SLICES, NAMESPACE, NAME)
+    if stored is not None and stored["addressType"] != wanted["addressType"]:  # cannot be changed
+        await registry.delete(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), _SELF)
+        stored = None
+    if stored is None:
+        await registry.create(Route(_ENDPOINT_SLICES, NAMESPACE), wanted, _SELF)
+    elif any(stored.get(field) != wanted[field] for field in ("endpoints", "ports")):
+
+        def replace(obj: JSON) -> tuple[JSON, list[str]]:
+            return obj | {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}, []
+
+        await registry.change(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), replace, _SELF)
+
+
+def _endpoint_slice(config: ServerConfig) -> JSON | None:
+    family = config.service_ranges[0].family
+    addresses = sorted(address for address in config.advertise_addresses if address.family is family)
+    if not addresses:
+        return None
+    return {
+        "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": str(family),
+        "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}} for address in addresses],
+        "ports": [{"name": "https", "protocol": "TCP", "port": config.secure_port}],
+    }

@@ -1,0 +1,238 @@
+"""The cluster's own objects, through the verbs and SQLite: made, grown, left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinstack.api.errors import StatusError
+from twinstack.api.resources import resource
+from twinstack.ip import CIDR, Address
+from twinstack.server.kubernetes_service import DefaultRanges, ensure_endpoints, ensure_service
+from twinstack.server.messages import Route, UserInfo
+from twinstack.server.registry import Registry
+from twinstack.server.strategy.base import ServerConfig
+from twinstack.store.sqlite import SQLiteStore
+
+JSON = dict[str, Any]
+
+SERVICES = resource("", "services")
+EVENTS = resource("", "events")
+SERVICE_CIDRS = resource("networking.k8s.io", "servicecidrs")
+IP_ADDRESSES = resource("networking.k8s.io", "ipaddresses")
+SLICES = resource("discovery.k8s.io", "endpointslices")
+ADMIN = UserInfo("admin")
+DUAL = ("10.96.0.0/16", "fd00:96::/112")
+
+
+def config(*ranges: str, advertise: tuple[str, ...] = ("192.0.2.1", "2001:db8::1"), port: int = 6443) -> ServerConfig:
+    return ServerConfig(
+        service_ranges=tuple(CIDR.parse(text) for text in ranges),
+        node_ports=range(30000, 32768),
+        secure_port=port,
+        advertise_addresses=tuple(Address.parse(text) for text in advertise),
+    )
+
+
+@asynccontextmanager
+async def opened(path: Path, flags: ServerConfig) -> AsyncIterator[Registry]:
+    registry = Registry(SQLiteStore(str(path)), flags)
+    await registry.open()
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+def run(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.run(work())
+
+
+async def ensure_all(registry: Registry) -> None:
+    await DefaultRanges(registry, registry.config).ensure()
+    await ensure_service(registry, registry.config)
+    await ensure_endpoints(registry, registry.config)
+
+
+@pytest.mark.parametrize(("ranges", "family"), [(DUAL, "IPv4"), (DUAL[::-1], "IPv6"), (DUAL[1:], "IPv6")])
+def test_a_new_cluster_has_its_service(tmp_path: Path, ranges: tuple[str, ...], family: str) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*ranges)) as registry:
+            await ensure_all(registry)
+            reader = registry.reader
+            cidr = reader.get(SERVICE_CIDRS, "", "kubernetes")
+            assert cidr
+            assert cidr["spec"]["cidrs"] == list(ranges)
+            (ready,) = cidr["status"]["conditions"]
+            assert (ready["type"], ready["status"]) == ("Ready", "True")
+            assert ready["message"] == "Kubernetes default Service CIDR is ready"
+            service = reader.get(SERVICES, "default", "kubernetes")
+            assert service
+            ip = str(CIDR.parse(ranges[0]).address(1))
+            assert service["spec"] == {
+                "clusterIP": ip,
+                "clusterIPs": [ip],
+                "internalTrafficPolicy": "Cluster",
+                "ipFamilies": [family],
+                "ipFamilyPolicy": "SingleStack",
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+                "sessionAffinity": "None",
+                "type": "ClusterIP",
+            }
+            assert [record["metadata"]["name"] for record in reader.list(IP_ADDRESSES)] == [ip]
+            endpoints = reader.get(SLICES, "default", "kubernetes")
+            assert endpoints
+            assert endpoints["addressType"] == family
+            address = "192.0.2.1" if family == "IPv4" else "2001:db8::1"
+            assert [endpoint["addresses"] for endpoint in endpoints["endpoints"]] == [[address]]
+            assert endpoints["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
+
+    run(work)
+
+
+def test_a_second_look_writes_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            before = registry.cache.revision
+            await ensure_all(registry)
+            assert registry.cache.revision == before
+
+    run(work)
+
+
+def test_single_stack_grows_to_dual_stack_at_a_restart(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(DUAL[0])) as registry:
+            await ensure_all(registry)
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            cidr = registry.reader.get(SERVICE_CIDRS, "", "kubernetes")
+            assert cidr
+            assert cidr["spec"]["cidrs"] == list(DUAL)
+            service = registry.reader.get(SERVICES, "default", "kubernetes")
+            assert service
+            assert service["spec"]["ipFamilies"] == ["IPv4"]  # never corrected
+            body = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}}
+            written = await registry.create(Route(SERVICES, "default"), body, ADMIN)
+            assert written.object["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+
+    run(work)
+
+
+def test_other_flags_are_told_once_and_change_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+        async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:
+            ranges = DefaultRanges(registry, registry.config)
+            await ranges.ensure()
+            await ranges.ensure()
+            cidr = registry.reader.get(SERVICE_CIDRS, "", "kubernetes")
+            assert cidr
+            assert cidr["spec"]["cidrs"] == list(DUAL)
+            (event,) = registry.reader.list(EVENTS)
+            assert (event["type"], event["reason"]) == ("Warning", "KubernetesDefaultServiceCIDRInconsistent")
+            assert event["message"] == (
+                "The default ServiceCIDR [10.96.0.0/16 fd00:96::/112] does not match the controller flag "
+                "configurations fd00:96::/112,10.96.0.0/16"
+            )
+
+    run(work)
+
+
+def test_ready_false_is_reported_and_kept(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            ranges = DefaultRanges(registry, registry.config)
+            await ranges.ensure()
+            condition = {"type": "Ready", "status": "False", "reason": "Terminating", "message": "in use"}
+            route = Route(SERVICE_CIDRS, name="kubernetes", subresource="status")
+            await registry.change(route, lambda obj: (obj | {"status": {"conditions": [condition]}}, []), ADMIN)
+            await ranges.ensure()
+            (event,) = registry.reader.list(EVENTS)
+            assert (event["reason"], event["message"]) == ("Terminating", "Configuration matches, but in use")
+            body = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+            with pytest.raises(StatusError, match="range is full"):
+                await registry.create(Route(SERVICES, "default"), body, ADMIN)
+
+    run(work)
+
+
+def test_endpoints_follow_the_servers_addresses(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+        moved = config(*DUAL, advertise=("192.0.2.7", "192.0.2.3"), port=7443)
+        async with opened(tmp_path / "store", moved) as registry:
+            await ensure_all(registry)
+            endpoints = registry.reader.get(SLICES, "default", "kubernetes")
+            assert endpoints
+            assert [item["addresses"] for item in endpoints["endpoints"]] == [["192.0.2.3"], ["192.0.2.7"]]
+            assert endpoints["ports"] == [{"name": "https", "port": 7443, "protocol": "TCP"}]
+        async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:
+            await ensure_endpoints(registry, registry.config)  # of another type: made anew
+            endpoints = registry.reader.get(SLICES, "default", "kubernetes")
+            assert endpoints
+            assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == ("IPv6", ["2001:db8::1"])
+
+    run(work)
+
+
+def test_writers_of_one_range_never_share_an_address(tmp_path: Path) -> None:
+    """More writers than addresses, all at once: every address is given once, and the rest are told."""
+
+    async def work() -> None:
+        async with opened(tmp_path / "store", config("10.0.0.0/28")) as registry:
+            await ensure_all(registry)
+
+            async def create(number: int) -> str:
+                body = {"metadata": {"name": f"s{number}"}, "spec": {"ports": [{"port": 80}], "type": "NodePort"}}
+                try:
+                    written = await registry.create(Route(SERVICES, "default"), body, ADMIN)
+                except StatusError as error:
+                    return error.message
+                return str(written.object["spec"]["clusterIP"])
+
+            answers = await asyncio.gather(*(create(number) for number in range(20)))
+            given = [answer for answer in answers if answer.startswith("10.")]
+            assert len(given) == len(set(given)) == 13  # of 14, the first is the Service `kubernetes`
+            assert all("range is full" in answer for answer in answers if answer not in given)
+            for service in list(registry.reader.list(SERVICES)):
+                await registry.delete(Route(SERVICES, "default", service["metadata"]["name"]), ADMIN)
+            assert list(registry.reader.list(IP_ADDRESSES)) == []
+            assert not any(registry.reader.exists(f"nodeports/{port}") for port in registry.config.node_ports)
+
+    run(work)
+
+
+def test_the_last_finalizer_takes_the_addresses_with_it(tmp_path: Path) -> None:
+    """Also when the same write gives one of them up."""
+
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            body = {
+                "metadata": {"name": "web", "finalizers": ["example.com/wait"]},
+                "spec": {"ports": [{"port": 80}], "ipFamilyPolicy": "RequireDualStack"},
+            }
+            await registry.create(Route(SERVICES, "default"), body, ADMIN)
+            route = Route(SERVICES, "default", "web")
+            await registry.delete(route, ADMIN)
+            assert len(list(registry.reader.list(IP_ADDRESSES))) == 3
+
+            def finish(obj: JSON) -> tuple[JSON, list[str]]:
+                obj["metadata"]["finalizers"] = []
+                obj["spec"]["ipFamilyPolicy"] = "SingleStack"
+                return obj, []
+
+            await registry.change(route, finish, ADMIN)
+            assert registry.reader.get(SERVICES, "default", "web") is None
+            assert len(list(registry.reader.list(IP_ADDRESSES))) == 1
+
+    run(work)
