@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
+from twinstack.api import jsontext
 from twinstack.api.errors import StatusError, bad_request, invalid, invalid_object, unsupported_media_type
 from twinstack.api.patches.jsonpatch import apply_json_patch
 from twinstack.api.patches.merge import apply_merge_patch
@@ -37,7 +36,7 @@ def patched(
     else:
         raise unsupported_media_type("415: Unsupported Media Type")
     if not isinstance(result, dict):
-        raise _invalid_patch(result, f"json: cannot unmarshal {_json_kind(result)} into Go value")
+        raise _invalid_patch(result, f"json: cannot unmarshal {jsontext.kind_of(result)} into Go value")
     try:
         checked, findings = check(result, schema)
     except TypeMismatch as error:
@@ -50,7 +49,7 @@ def patched(
 def _operations(body: bytes) -> list[Any]:
     operations = _decode(body, "error decoding patch: ")
     if not isinstance(operations, list):
-        kind = _json_kind(operations)
+        kind = jsontext.kind_of(operations)
         raise bad_request(f"error decoding patch: json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch")
     if len(operations) > _MAX_OPERATIONS:
         detail = f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
@@ -61,7 +60,7 @@ def _operations(body: bytes) -> list[Any]:
 def _merge_body(body: bytes) -> Any:
     patch = _decode(body, "error decoding patch: ")
     if patch is not None and not isinstance(patch, dict):
-        detail = f"json: cannot unmarshal {_json_kind(patch)} into Go value of type map[string]interface {{}}"
+        detail = f"json: cannot unmarshal {jsontext.kind_of(patch)} into Go value of type map[string]interface {{}}"
         raise bad_request(f"error decoding patch: {detail}")
     return patch
 
@@ -71,36 +70,18 @@ def _strategic_body(body: bytes) -> JSON:
     if patch is None:
         return {}
     if not isinstance(patch, dict):
-        detail = f"json: cannot unmarshal {_json_kind(patch)} into Go value of type map[string]interface {{}}"
+        detail = f"json: cannot unmarshal {jsontext.kind_of(patch)} into Go value of type map[string]interface {{}}"
         raise bad_request(detail)
     return patch
 
 
 def _decode(body: bytes, prefix: str) -> Any:
     try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise bad_request(f"{prefix}{_go_syntax_error(body, error)}") from error
-
-
-def _go_syntax_error(body: bytes, error: msgspec.DecodeError) -> str:
-    """The commonest mistake, a body cut short, in Go's words."""
-    text = str(error)
-    return "unexpected end of JSON input" if not body.strip() or "truncated" in text else text
+        return jsontext.decode(body)
+    except jsontext.JSONSyntaxError as error:
+        raise bad_request(f"{prefix}{error}") from error
 
 
 def _invalid_patch(result: object, detail: str) -> StatusError:
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     return invalid_object("", "", [invalid("patch", text, detail)])
-
-
-def _json_kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"

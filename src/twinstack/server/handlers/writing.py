@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from twinstack.api.decoding import decode_object
-from twinstack.api.errors import StatusError, bad_request
+from twinstack.api.errors import StatusError
 from twinstack.server.handlers.listing import page
 from twinstack.server.handlers.reading import answer
 from twinstack.server.messages import Request, Response, Route
@@ -82,8 +82,6 @@ class Writing:
         if not request.body:
             return delete_options(None, request.query)
         body, _ = decode_object(request.body, content_type(request), None, "Ignore")
-        if body.get("kind") not in (None, "", "DeleteOptions"):
-            raise bad_request(f"decoded object cannot be converted to DeleteOptions: {body.get('kind')}")
         return delete_options(body, request.query)
 
     def _answer(self, request: Request, route: Route, written: Written, warnings: list[str]) -> Response:
