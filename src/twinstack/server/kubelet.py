@@ -109,7 +109,8 @@ class KubeletClient:
         if self._context is None:
             self._context = self._make_context()
         host = f"[{address}]" if address.family is IPFamily.IPV6 else str(address)
-        request = f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+        # No `Connection: close`: the event loop drops what a paused reader has not taken when a peer closes.
+        request = f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
         answer = KubeletAnswer(request)
         sock = await self._egress.connect(address, port)
         try:
