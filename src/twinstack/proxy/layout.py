@@ -41,7 +41,8 @@ class Kind(enum.IntEnum):
     REJECT = 15
 
     def chain(self, count: int) -> str:
-        name = self.name.lower().replace("_", "-")
+        """The chain's name, none of them a word of nft's own language."""
+        name = {Kind.CLUSTER: "cluster", Kind.NODE_PORT: "node-port", Kind.DROP: "discard", Kind.REJECT: "refuse"}[self]
         return f"{name}-{count}" if count else name
 
 

@@ -47,6 +47,11 @@ class Writer:
     def owns_tables(self) -> bool:
         return bool(self._flags & TableFlag.OWNER)
 
+    @property
+    def _orphan_flags(self) -> TableFlag:
+        """The flags of a table that its owner left, with OWNER put back: the kernel takes it away."""
+        return self._flags | TableFlag.OWNER
+
     def commit(self, layout: Layout, messages: list[bytes]) -> None:
         """Write to a table that was converged before.
 
@@ -101,7 +106,7 @@ class Writer:
     def _adopt(self, layout: Layout) -> Picture | None:
         """The picture of the table if it has our version and all its rules."""
         state = dump.table(self._nft.socket, layout.table)
-        if state is None or state.comment != layout.version or state.flags != self._flags:
+        if state is None or state.comment != layout.version or (state.flags | TableFlag.OWNER) != self._orphan_flags:
             return None
         if state.owner and self._handles.get(layout) != state.handle:
             raise Owned(errno.EPERM, 0, f"table {layout.table.name} belongs to a running process")

@@ -1,0 +1,212 @@
+"""A client, a node and a pod's place, each a network namespace, joined by cables in both families.
+
+    client 10.1.0.2, fd00:1::2 ── 10.1.0.1, fd00:1::1 node 10.2.0.1, fd00:2::1 ── pods 10.2.0.11…, fd00:2::11…
+
+The pods' place has many addresses and one server listening on all of them, which answers with the address
+it was reached at and the address it was asked from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from twinstack.ip import CIDR, Address, IPFamily
+from twinstack.linux import links, namespaces
+from twinstack.linux.netlink import ROUTE, NetlinkSocket
+
+T = TypeVar("T")
+
+FAMILIES = [IPFamily.IPV4, IPFamily.IPV6]
+NODE = "node-1"
+PORT = 8080  # where the server listens, TCP and UDP
+PODS = 5
+
+CLIENT = {IPFamily.IPV4: "10.1.0.2", IPFamily.IPV6: "fd00:1::2"}
+NODE_CLIENT_SIDE = {IPFamily.IPV4: "10.1.0.1", IPFamily.IPV6: "fd00:1::1"}
+NODE_POD_SIDE = {IPFamily.IPV4: "10.2.0.1", IPFamily.IPV6: "fd00:2::1"}
+POD_BLOCK = {IPFamily.IPV4: CIDR.parse("10.2.0.0/24"), IPFamily.IPV6: CIDR.parse("fd00:2::/64")}
+SERVICE_BLOCK = {IPFamily.IPV4: CIDR.parse("10.96.0.0/16"), IPFamily.IPV6: CIDR.parse("fd00:10:96::/112")}
+EVERYWHERE = {IPFamily.IPV4: "0.0.0.0", IPFamily.IPV6: "::"}
+
+
+def pod(family: IPFamily, number: int) -> str:
+    """The address of pod 1 … PODS."""
+    return f"10.2.0.{10 + number}" if family is IPFamily.IPV4 else f"fd00:2::1{number}"
+
+
+def cluster_ip(family: IPFamily, number: int = 10) -> str:
+    return str(SERVICE_BLOCK[family].address(number))
+
+
+class Bed:
+    """The three namespaces, and sockets in them."""
+
+    def __init__(self) -> None:
+        prefix = namespaces.RUN_DIRECTORY / f"tt-G-{os.getpid()}"
+        self.client, self.node, self.pods = (Path(f"{prefix}-{name}") for name in ("client", "node", "pods"))
+        self._stop: int | None = None
+        self._server: threading.Thread | None = None
+
+    def build(self) -> None:
+        for path in (self.client, self.node, self.pods):
+            namespaces.create(path, _prepare)
+        for path, name, near, far in (
+            (self.client, "client", NODE_CLIENT_SIDE, [CLIENT]),
+            (self.pods, "pods", NODE_POD_SIDE, [{f: pod(f, n) for f in FAMILIES} for n in range(1, PODS + 1)]),
+        ):
+            self._join(path, name, near, far)
+        self.on_node(_route_to_client)  # the route of a new flow is looked up before its destination is changed
+        ready = threading.Event()
+        readable, self._stop = os.pipe()
+        serve = threading.Thread(target=lambda: namespaces.inside(self.pods, lambda: _serve(ready, readable)))
+        serve.start()
+        self._server = serve
+        if not ready.wait(5):
+            raise RuntimeError("the server did not start")
+
+    def remove(self) -> None:
+        if self._stop is not None:
+            os.close(self._stop)
+        if self._server is not None:
+            self._server.join(5)
+        for path in (self.client, self.node, self.pods):
+            namespaces.remove(path)
+
+    def _join(self, path: Path, name: str, near: dict[IPFamily, str], far: list[dict[IPFamily, str]]) -> None:
+        def plug() -> int:
+            route = NetlinkSocket(ROUTE)
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                route.request([links.veth(name, links.Peer(descriptor, "eth0", 2))])
+                index = next(
+                    link.ifindex for link in map(links.read_link, route.dump(*links.link_list())) if link.name == name
+                )
+                route.request([_address(index, text) for text in near.values()])
+                return index
+            finally:
+                os.close(descriptor)
+                route.close()
+
+        def receive() -> None:
+            route = NetlinkSocket(ROUTE)
+            try:
+                route.request([links.link_up(2), *(_address(2, text) for each in far for text in each.values())])
+                gateways = [(family, Address.parse(text)) for family, text in near.items()]
+                route.request([links.add_route(None, 2, family=family, via=via) for family, via in gateways])
+            finally:
+                route.close()
+
+        namespaces.inside(self.node, plug)
+        namespaces.inside(path, receive)
+
+    def on_node(self, work: Callable[[], T]) -> T:
+        return namespaces.inside(self.node, work)
+
+    def nft(self, *arguments: str) -> str:
+        command = ["nsenter", f"--net={self.node}", "nft", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    @contextlib.contextmanager
+    def socket(self, place: Path, family: IPFamily, kind: int, source: str | None = None) -> Iterator[socket.socket]:
+        """A socket of a namespace, with a short patience."""
+        sock = namespaces.inside(place, lambda: socket.socket(family.af, kind))
+        try:
+            sock.settimeout(3)
+            if source is not None:
+                sock.bind((source, 0))
+            yield sock
+        finally:
+            sock.close()
+
+    def ask(self, place: Path, address: str, port: int = 80, *, source: str | None = None) -> tuple[str, str]:
+        """Connect over TCP: which pod answered, and whom it saw. Raises OSError."""
+        family = Address.parse(address).family
+        with self.socket(place, family, socket.SOCK_STREAM, source) as sock:
+            sock.connect((address, port))
+            answer = sock.recv(200).decode().split()
+            # A reset at once, so that thousands of connections leave no port waiting.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            return answer[0], answer[1]
+
+
+def ask_datagram(sock: socket.socket, address: str, port: int) -> tuple[str, str]:
+    """One question over UDP on a socket that may be used again: who answered, and whom it saw. Raises OSError."""
+    sock.sendto(b"?", (address, port))
+    answer, sender = sock.recvfrom(200)
+    assert sender[0] == address
+    words = answer.decode().split()
+    return words[0], words[1]
+
+
+def _prepare() -> None:
+    for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        Path("/proc/sys/net", setting).write_text("1")
+    for scope in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+    route = NetlinkSocket(ROUTE)
+    route.request([links.link_up(links.LOOPBACK)])
+    route.close()
+
+
+def _index_of(route: NetlinkSocket, name: str) -> int:
+    return next(link.ifindex for link in map(links.read_link, route.dump(*links.link_list())) if link.name == name)
+
+
+def _route_to_client() -> None:
+    route = NetlinkSocket(ROUTE)
+    index = _index_of(route, "client")
+    ways = [links.add_route(None, index, family=f, via=Address.parse(CLIENT[f])) for f in FAMILIES]
+    route.request(ways)
+    route.close()
+
+
+def _address(index: int, text: str) -> bytes:
+    address = Address.parse(text)
+    return links.add_address(index, address, 24 if address.family is IPFamily.IPV4 else 64)
+
+
+def _serve(ready: threading.Event, stop: int) -> None:
+    """Answer on every address, TCP and UDP, until `stop` is closed at the other end."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, stop)
+        listeners: list[socket.socket] = []
+        datagrams: list[socket.socket] = []
+        for family in FAMILIES:
+            stream = stack.enter_context(socket.socket(family.af, socket.SOCK_STREAM))
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is IPFamily.IPV6:
+                stream.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            stream.bind((EVERYWHERE[family], PORT))
+            stream.listen(1000)
+            listeners.append(stream)
+            for number in range(1, PODS + 1):  # one a pod: a wildcard socket would answer from another address
+                datagram = stack.enter_context(socket.socket(family.af, socket.SOCK_DGRAM))
+                datagram.bind((pod(family, number), PORT))
+                datagrams.append(datagram)
+        waiting: list[int | socket.socket] = [stop, *listeners, *datagrams]
+        ready.set()
+        while True:
+            ready_to_read, _, _ = select.select(waiting, [], [])
+            if stop in ready_to_read:
+                return
+            for sock in (*listeners, *datagrams):
+                if sock in ready_to_read:
+                    _answer(sock, sock in listeners)
+
+
+def _answer(sock: socket.socket, is_stream: bool) -> None:
+    if not is_stream:
+        _, peer = sock.recvfrom(100)
+        sock.sendto(f"{sock.getsockname()[0]} {peer[0]}".encode(), peer)
+        return
+    connection, peer = sock.accept()
+    with connection, contextlib.suppress(ConnectionError):
+        connection.sendall(f"{connection.getsockname()[0]} {peer[0]}".encode())

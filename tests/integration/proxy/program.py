@@ -1,0 +1,75 @@
+"""A proxy without an API server: Services and slices in, tables in the node's namespace out."""
+
+from __future__ import annotations
+
+import itertools
+
+from tests.integration.proxy.bed import FAMILIES, NODE, NODE_CLIENT_SIDE, POD_BLOCK, SERVICE_BLOCK, Bed
+
+from twinstack.api.core import Service
+from twinstack.api.discovery import EndpointSlice
+from twinstack.dataplane.model import NodeView
+from twinstack.dataplane.tracker import Change, Tracker
+from twinstack.ip import Address, IPFamily
+from twinstack.proxy.health import Health
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.metrics import ProxyMetrics
+from twinstack.proxy.picture import Surroundings
+from twinstack.proxy.sync import FamilySync
+from twinstack.proxy.writer import Writer
+
+SURROUNDINGS = {
+    family: Surroundings(
+        frozenset([Address.parse(NODE_CLIENT_SIDE[family])]),
+        frozenset([SERVICE_BLOCK[family]]),
+        frozenset([POD_BLOCK[family]]),
+    )
+    for family in FAMILIES
+}
+
+
+class Program:
+    """What a proxy process holds. Close it as a process ends: the tables stay."""
+
+    def __init__(self, bed: Bed, *, own: bool = True) -> None:
+        self.metrics = ProxyMetrics()
+        self.health = Health(FAMILIES, sync_period=30, metrics=self.metrics)
+        self.writer = bed.on_node(lambda: Writer(own=own))
+        self.tracker = Tracker(FAMILIES, NodeView(NODE))
+        self.families = {f: FamilySync(Layout(f), self.writer, self.metrics, self.health) for f in FAMILIES}
+        for family, state in self.families.items():
+            state.surroundings = SURROUNDINGS[family]
+        self._slices: dict[str, EndpointSlice] = {}
+        self._services: dict[str, Service] = {}
+        self._clock = itertools.count(1)
+
+    def put(self, *objects: Service | EndpointSlice) -> None:
+        """Take objects as a watch would bring them, and write what follows."""
+        for obj in objects:
+            if isinstance(obj, Service):
+                self.tracker.service_changed(self._services.get(obj.key), obj)
+                self._services[obj.key] = obj
+            else:
+                self.tracker.slice_changed(self._slices.get(obj.key), obj)
+                self._slices[obj.key] = obj
+        self.sync()
+
+    def remove(self, service: Service) -> None:
+        self.tracker.service_changed(service, None)
+        self.sync()
+
+    def sync(self) -> None:
+        changes: dict[IPFamily, list[Change]] = {family: [] for family in FAMILIES}
+        for change in self.tracker.take():
+            changes[change.family].append(change)
+        now = float(next(self._clock))
+        for family, state in self.families.items():
+            assert state.sync(changes[family], now)
+
+    @property
+    def operations(self) -> int:
+        """Element operations written so far."""
+        return int(sum(self.metrics.elements.value(family) for family in FAMILIES))
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,296 @@
+"""Traffic through Services in the real kernel: client, node and pods in namespaces of their own, both families."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from tests.integration.proxy.bed import (
+    CLIENT,
+    FAMILIES,
+    NODE,
+    NODE_CLIENT_SIDE,
+    NODE_POD_SIDE,
+    PORT,
+    Bed,
+    ask_datagram,
+    cluster_ip,
+    pod,
+)
+from tests.integration.proxy.program import Program
+from tests.unit.dataplane.objects import endpoint, service, slice_
+
+from twinstack.api.core import Service, ServicePort
+from twinstack.api.discovery import EndpointPort, EndpointSlice
+from twinstack.dataplane.model import Protocol, Slot, Target
+from twinstack.ip import Address, IPFamily
+from twinstack.proxy.conntrack import Job, clean
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.writer import remove_tables
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PORTS = [
+    ServicePort(name="http", protocol="TCP", port=80, node_port=30080),
+    ServicePort(name="dns", protocol="UDP", port=53, node_port=30053),
+]
+SLICE_PORTS = [
+    EndpointPort(name="http", protocol="TCP", port=PORT),
+    EndpointPort(name="dns", protocol="UDP", port=PORT),
+]
+
+
+def web(name: str = "web", number: int = 10, ports: list[ServicePort] = PORTS) -> Service:
+    return service(name, *(cluster_ip(family, number) for family in FAMILIES), ports=ports, type="NodePort")
+
+
+def endpoints(family: IPFamily, *numbers: int, owner: str = "web") -> EndpointSlice:
+    return slice_(owner, family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=SLICE_PORTS)
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    bed = Bed()
+    try:
+        bed.build()
+        yield bed
+    finally:
+        bed.remove()
+
+
+@pytest.fixture
+def program(bed: Bed) -> Iterator[Program]:
+    program = Program(bed)
+    try:
+        yield program
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def refused_after(bed: Bed, address: str, port: int) -> float:
+    """Seconds until the client hears that nobody answers."""
+    started = time.perf_counter()
+    with pytest.raises(ConnectionRefusedError):
+        bed.ask(bed.client, address, port)
+    return time.perf_counter() - started
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_new_connections_are_spread_over_all_endpoints(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1, 2, 3))
+    answers = Counter(bed.ask(bed.client, cluster_ip(family))[0] for _ in range(300))
+    assert set(answers) == {pod(family, n) for n in (1, 2, 3)}
+    assert min(answers.values()) > 50  # 100 expected; 50 is six standard deviations away
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sources_that_are_not_local_pods_are_masqueraded(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1))
+    assert bed.ask(bed.client, cluster_ip(family)) == (pod(family, 1), NODE_POD_SIDE[family])
+    assert bed.ask(bed.node, cluster_ip(family)) == (pod(family, 1), NODE_POD_SIDE[family])
+    # A local pod asks a pod elsewhere, here the client's place, and is seen as itself.
+    there = slice_("web", family, [endpoint(CLIENT[family])], ports=[EndpointPort(name="http", port=9999)])
+    program.put(there)
+    with bed.socket(bed.client, family, socket.SOCK_STREAM) as listener:
+        listener.bind((CLIENT[family], 9999))
+        listener.listen()
+        with bed.socket(bed.pods, family, socket.SOCK_STREAM, pod(family, 2)) as asking:
+            asking.connect((cluster_ip(family), 80))
+            connection, peer = listener.accept()
+            connection.close()
+    assert peer[0] == pod(family, 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pod_reaches_itself_through_its_service(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1))
+    assert bed.ask(bed.pods, cluster_ip(family), source=pod(family, 1)) == (pod(family, 1), NODE_POD_SIDE[family])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_node_ports_answer_on_the_nodes_addresses(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1, 2, 3))
+    address = NODE_CLIENT_SIDE[family]
+    answers = Counter(bed.ask(bed.client, address, 30080)[0] for _ in range(60))
+    assert set(answers) == {pod(family, n) for n in (1, 2, 3)}
+    assert bed.ask(bed.node, address, 30080)[1] == NODE_POD_SIDE[family]
+    with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
+        assert ask_datagram(asking, address, 30053)[1] == NODE_POD_SIDE[family]
+    # Not selected by --nodeport-addresses: the node itself refuses.
+    with pytest.raises(ConnectionRefusedError):
+        bed.ask(bed.client, NODE_POD_SIDE[family], 30080)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_udp_flows_stay_and_new_ones_are_spread(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1, 2, 3))
+    seen = set()
+    for _ in range(40):
+        with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
+            answers = {ask_datagram(asking, cluster_ip(family), 53)[0] for _ in range(3)}
+            assert len(answers) == 1
+            seen |= answers
+    assert seen == {pod(family, n) for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_endpoints_clients_are_refused_at_once(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family.other, 1))
+    for address, port in ((cluster_ip(family), 80), (cluster_ip(family), 81), (NODE_CLIENT_SIDE[family], 30080)):
+        assert refused_after(bed, address, port) < 0.05
+    with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
+        asking.connect((cluster_ip(family), 53))
+        asking.send(b"?")
+        with pytest.raises(ConnectionRefusedError):
+            asking.recv(10)
+    program.put(endpoints(family, 1))
+    assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_free_service_addresses_are_dropped(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1))
+    with bed.socket(bed.client, family, socket.SOCK_STREAM) as asking:
+        asking.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            asking.connect((cluster_ip(family, 99), 80))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_removed_endpoint_gets_nothing_new(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1, 2, 3))
+    program.put(endpoints(family, 2, 3))
+    assert {bed.ask(bed.client, cluster_ip(family))[0] for _ in range(60)} == {pod(family, 2), pod(family, 3)}
+    program.put(endpoints(family, 2, 3, 4, 5))
+    assert len({bed.ask(bed.client, cluster_ip(family))[0] for _ in range(100)}) == 4
+    program.remove(web())
+    with bed.socket(bed.client, family, socket.SOCK_STREAM) as asking:
+        asking.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # the address is free now
+            asking.connect((cluster_ip(family), 80))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_connections_last_when_their_service_changes(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1))
+    with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
+        assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
+        program.put(endpoints(family, 1, 2))
+        assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_udp_flows_are_cut_from_endpoints_that_are_gone(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(), endpoints(family, 1))
+    slot = Slot(Address.parse(cluster_ip(family)), 53, Protocol.UDP)
+    node_port = Slot(None, 30053, Protocol.UDP)
+    node_ips = frozenset([Address.parse(NODE_CLIENT_SIDE[family])])
+    with (
+        bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking,
+        bed.socket(bed.client, family, socket.SOCK_DGRAM) as by_port,
+    ):
+        assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
+        assert ask_datagram(by_port, NODE_CLIENT_SIDE[family], 30053)[0] == pod(family, 1)
+        program.put(endpoints(family, 2))
+        serving = frozenset([Target(Address.parse(pod(family, 2)), PORT)])
+        jobs = {slot: Job(serving, node_ips), node_port: Job(serving, node_ips)}
+        assert bed.on_node(lambda: clean(family, jobs)) >= 2  # other tests left some too
+        assert bed.on_node(lambda: clean(family, jobs)) == 0
+        assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 2)
+        assert ask_datagram(by_port, NODE_CLIENT_SIDE[family], 30053)[0] == pod(family, 2)
+        # With many front ends the table is read once instead.
+        many = jobs | {
+            Slot(Address.parse(cluster_ip(family, n)), 53, Protocol.UDP): Job(serving, node_ips) for n in range(20, 40)
+        }
+        program.put(endpoints(family, 3))
+        gone = {slot: Job(frozenset(), job.node_ips) for slot, job in many.items()}
+        assert bed.on_node(lambda: clean(family, gone)) >= 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_restart_writes_nothing_and_interrupts_nothing(bed: Bed, own: bool) -> None:
+    services = [web(), service("other", cluster_ip(FAMILIES[0], 11))]
+    first = Program(bed, own=own)
+    try:
+        first.put(*services, *(endpoints(f, 1, 2, 3) for f in FAMILIES))
+        first.put(*(endpoints(f, 3, 4, 2) for f in FAMILIES))  # leave the order of a history behind
+        before = bed.nft("list", "ruleset")
+    finally:
+        first.close()
+    assert bed.ask(bed.client, cluster_ip(FAMILIES[0]))[0] in {pod(FAMILIES[0], n) for n in (2, 3, 4)}
+    second = Program(bed, own=own)
+    try:
+        second.put(*services, *(endpoints(f, 2, 3, 4) for f in FAMILIES))
+        assert second.operations == 0
+        assert second.writer.transactions == (2 if own else 0)  # to take the two tables over
+        assert bed.nft("list", "ruleset") == before
+        second.put(endpoints(FAMILIES[1], 1))
+        assert bed.ask(bed.client, cluster_ip(FAMILIES[1]))[0] == pod(FAMILIES[1], 1)
+    finally:
+        second.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def test_a_restart_corrects_what_changed_meanwhile(bed: Bed, program: Program) -> None:
+    family = FAMILIES[1]
+    program.put(web(), web("gone", 12), endpoints(family, 1, 2, 3), endpoints(family, 1, owner="gone"))
+    program.close()
+    stray = f"{cluster_ip(family, 77)} . tcp . 80 . 0x00000005 : {pod(family, 1)} . 80"
+    bed.nft("add", "element", "ip6", "twinstack-proxy", "endpoints", "{", stray, "}")
+    second = Program(bed)
+    try:
+        second.put(web(), endpoints(family, 4))
+        assert {bed.ask(bed.client, cluster_ip(family))[0] for _ in range(20)} == {pod(family, 4)}
+        assert cluster_ip(family, 77) not in bed.nft("list", "ruleset")
+        assert cluster_ip(family, 12) not in bed.nft("list", "ruleset")
+    finally:
+        second.close()
+
+
+def test_a_table_of_another_version_is_replaced(bed: Bed, program: Program) -> None:
+    family = FAMILIES[0]
+    program.put(web(), endpoints(family, 1))
+    program.close()
+    bed.nft("delete", "rule", "ip", "twinstack-proxy", "refuse", "handle", _handle(bed, "reject with tcp reset"))
+    second = Program(bed)
+    try:
+        second.put(web(), endpoints(family, 1))
+        assert "reject with tcp reset" in bed.nft("list", "table", "ip", "twinstack-proxy")
+        assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 1)
+    finally:
+        second.close()
+
+
+def _handle(bed: Bed, rule: str) -> str:
+    listed = bed.nft("-a", "list", "table", "ip", "twinstack-proxy").splitlines()
+    return next(line for line in listed if rule in line).rsplit("handle ", 1)[1]
+
+
+def test_a_flush_passes_an_owned_table_by(bed: Bed, program: Program) -> None:
+    family = FAMILIES[1]
+    program.put(web(), endpoints(family, 1))
+    bed.nft("flush", "ruleset")
+    assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 1)
+    program.put(endpoints(family, 2))  # the flush moved the generation on; the table is still ours
+    assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 2)
+    assert program.metrics.failures.value(family) == 0
+
+
+def test_nft_lists_all_of_it(bed: Bed, program: Program) -> None:
+    program.put(web(), endpoints(FAMILIES[0], 1, 2, 3), endpoints(FAMILIES[1], 1))
+    bed.nft("-j", "list", "ruleset")
+    listed = bed.nft("list", "ruleset")
+    for family in FAMILIES:
+        assert f"{cluster_ip(family)} . tcp . 80" in listed
+    assert "goto cluster-3" in listed
+    assert "masquerade fully-random" in listed
+    for shown in ("ip", "ip6"):
+        table = bed.nft("list", "table", shown, "twinstack-proxy")
+        for kind, name in re.findall(r"^\t(map|set|chain) (\S+) {", table, re.MULTILINE):
+            assert bed.nft("list", kind, shown, "twinstack-proxy", name)  # a word of nft's own is refused as name

@@ -1,0 +1,141 @@
+"""One Service and its slices, in one family."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.dataplane.objects import endpoint, service, slice_
+
+from twinstack.api.core import LoadBalancerIngress, Service, ServicePort
+from twinstack.api.discovery import EndpointPort
+from twinstack.dataplane.model import NOTHING, Action, NodeView, Protocol, Slot, Via
+from twinstack.dataplane.services import cluster_ip, not_acted_on, state_of
+from twinstack.ip import Address, IPFamily
+
+V4, V6 = IPFamily
+HERE = NodeView("here")
+PORTS = [
+    ServicePort(name="http", protocol="TCP", port=80, node_port=30080),
+    ServicePort(name="dns", protocol="UDP", port=53, node_port=30053),
+]
+SLICE_PORTS = [EndpointPort(name="http", port=8080), EndpointPort(name="dns", protocol="UDP", port=5353)]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (("10.96.0.1",), ("10.96.0.1", None)),
+        (("fd00::1",), (None, "fd00::1")),
+        (("10.96.0.1", "fd00::1"), ("10.96.0.1", "fd00::1")),
+        (("fd00::1", "10.96.0.1"), ("10.96.0.1", "fd00::1")),
+        ((), (None, None)),
+    ],
+)
+def test_each_family_has_its_own_address(addresses: tuple[str, ...], expected: tuple[str | None, str | None]) -> None:
+    found = [cluster_ip(service("web", *addresses), family) for family in (V4, V6)]
+    assert [str(a) if a is not None else None for a in found] == list(expected)
+
+
+def test_a_service_of_old_data_has_one_address() -> None:
+    assert cluster_ip(service("web", "10.96.0.1", cluster_ips=[]), V4) == Address.parse("10.96.0.1")
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        service("web"),
+        service("web", cluster_ip="", cluster_ips=[]),
+        service("web", "10.96.0.1", type="ExternalName"),
+        service("web", "fd00::1"),
+    ],
+)
+def test_headless_external_and_other_family_services_ask_for_nothing(idle: Service) -> None:
+    assert state_of(idle, [slice_("web", V4, [endpoint("10.0.0.1")])], V4, HERE) == NOTHING
+
+
+def test_cluster_ip_and_node_port_front_ends() -> None:
+    web = service("web", "10.96.0.1", ports=PORTS, type="NodePort")
+    state = state_of(web, [slice_("web", V4, [endpoint("10.0.0.1", node="here")], ports=SLICE_PORTS)], V4, HERE)
+    assert state.cluster_ip == Address.parse("10.96.0.1")
+    assert {(str(f.slot), f.via, f.action, *map(str, f.targets)) for f in state.front_ends} == {
+        ("10.96.0.1:80/TCP", Via.CLUSTER_IP, Action.FORWARD, "10.0.0.1:8080"),
+        ("10.96.0.1:53/UDP", Via.CLUSTER_IP, Action.FORWARD, "10.0.0.1:5353"),
+        ("*:30080/TCP", Via.NODE_PORT, Action.FORWARD, "10.0.0.1:8080"),
+        ("*:30053/UDP", Via.NODE_PORT, Action.FORWARD, "10.0.0.1:5353"),
+    }
+    assert {(str(h.target), h.protocol) for h in state.hairpins} == {
+        ("10.0.0.1:8080", Protocol.TCP),
+        ("10.0.0.1:5353", Protocol.UDP),
+    }
+    assert {str(f.name) for f in state.front_ends} == {"default/web:http/TCP", "default/web:dns/UDP"}
+
+
+def test_node_ports_left_over_from_another_type_do_not_answer() -> None:
+    state = state_of(service("web", "10.96.0.1", ports=PORTS), [], V4, HERE)
+    assert {f.via for f in state.front_ends} == {Via.CLUSTER_IP}
+
+
+def test_without_endpoints_both_front_ends_reject() -> None:
+    state = state_of(service("web", "10.96.0.1", ports=PORTS, type="LoadBalancer"), [], V4, HERE)
+    assert {f.action for f in state.front_ends} == {Action.REJECT}
+    assert len(state.front_ends) == 4
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inside", "outside"),
+    [
+        (("here", "there"), (Action.FORWARD, 1), (Action.FORWARD, 2)),
+        (("there",), (Action.DROP, 0), (Action.FORWARD, 1)),
+        ((), (Action.REJECT, 0), (Action.REJECT, 0)),
+    ],
+)
+def test_internal_traffic_policy_local(
+    nodes: tuple[str, ...], inside: tuple[Action, int], outside: tuple[Action, int]
+) -> None:
+    web = service("web", "10.96.0.1", ports=PORTS[:1], type="NodePort", internal_traffic_policy="Local")
+    behind = [endpoint(f"10.0.0.{n}", node=node) for n, node in enumerate(nodes, 1)]
+    state = state_of(web, [slice_("web", V4, behind)], V4, HERE)
+    found = {f.via: (f.action, len(f.targets)) for f in state.front_ends}
+    assert found == {Via.CLUSTER_IP: inside, Via.NODE_PORT: outside}
+
+
+def test_established_udp_flows_may_stay_with_whoever_serves() -> None:
+    web = service("web", "10.96.0.1", ports=PORTS)
+    behind = [
+        endpoint("10.0.0.1"),
+        endpoint("10.0.0.2", ready=False, serving=True, terminating=True),
+        endpoint("10.0.0.3", ready=False, serving=False, terminating=True),
+    ]
+    state = state_of(web, [slice_("web", V4, behind, ports=SLICE_PORTS)], V4, HERE)
+    serving = {f.slot.protocol: {str(target) for target in f.serving} for f in state.front_ends}
+    assert serving == {Protocol.TCP: set(), Protocol.UDP: {"10.0.0.1:5353", "10.0.0.2:5353"}}
+
+
+def test_what_is_not_acted_on_is_said() -> None:
+    assert not_acted_on(service("web", "10.96.0.1", external_traffic_policy="Cluster")) == []
+    busy = service(
+        "web",
+        "10.96.0.1",
+        type="LoadBalancer",
+        session_affinity="ClientIP",
+        external_traffic_policy="Local",
+        external_ips=["192.0.2.1"],
+    )
+    busy.status.load_balancer.ingress = [
+        LoadBalancerIngress(ip="192.0.2.7"),
+        LoadBalancerIngress(ip="192.0.2.8", ip_mode="Proxy"),
+        LoadBalancerIngress(hostname="lb.example"),
+    ]
+    found = not_acted_on(busy)
+    assert [sentence.split(":")[0] for sentence in found] == [
+        "sessionAffinity ClientIP",
+        "externalTrafficPolicy Local",
+        "externalIPs",
+        "load-balancer addresses",
+    ]
+    assert "192.0.2.8" not in found[-1]
+    assert not_acted_on(service("web", session_affinity="ClientIP")) == []
+
+
+def test_slots_and_names_are_readable() -> None:
+    assert str(Slot(Address.parse("fd00::1"), 53, Protocol.UDP)) == "[fd00::1]:53/UDP"
+    assert str(Slot(None, 30053, Protocol.SCTP)) == "*:30053/SCTP"
