@@ -1,7 +1,8 @@
 """Which pod has which addresses: one a family, out of the node's podCIDRs, kept on disk.
 
-A lease is a file named by the pod's uid, written before the address is used and removed after the pod's
-network is gone. A machine that crashes loses its pods' networks with it, so the files are not synced.
+A lease is a file named by the pod's uid, one address a line, written before the addresses are used and removed
+after the pod's network is gone. An agent that is killed half-way leaves a short file, and no network yet. A
+machine that crashes loses its pods' networks with it, so the files are not synced.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Leases:
         self._directory = directory
         self._pools: dict[IPFamily, AddressPool] = {}
         directory.mkdir(parents=True, exist_ok=True)
-        self._leases = {name: _read(directory / name) for name in os.listdir(directory) if not name.endswith(".new")}
+        self._leases = {name: _read(directory / name) for name in os.listdir(directory)}
 
     def configure(self, cidrs: Sequence[CIDR]) -> None:
         """Give from these blocks, primary family first. Leases out of other blocks stay valid."""
@@ -41,22 +42,26 @@ class Leases:
         return self._leases.get(pod_uid, [])
 
     def take(self, pod_uid: str) -> list[Address]:
-        """The pod's addresses, now leased if they were not. Raises NoFreeAddress; then nothing is leased."""
-        known = self._leases.get(pod_uid)
-        if known:
-            return known
+        """The pod's addresses, one of each family; those that it lacks are leased now.
+
+        Raises NoFreeAddress; then nothing more is leased than was before.
+        """
+        known = self._leases.get(pod_uid, [])
         taken: list[Address] = []
         for family, pool in self._pools.items():
+            if any(address.family is family for address in known):
+                continue
             address = pool.allocate()
             if address is None:
                 self._release(taken)
                 raise NoFreeAddress(f"no free {family} address is left in {pool.cidr}")
             taken.append(address)
-        temporary = self._directory / f"{pod_uid}.new"
-        temporary.write_text("\n".join(map(str, taken)))
-        temporary.rename(self._directory / pod_uid)
-        self._leases[pod_uid] = taken
-        return taken
+        if taken:
+            families = list(self._pools)
+            known = sorted(known + taken, key=lambda address: families.index(address.family))
+            (self._directory / pod_uid).write_text("".join(f"{address}\n" for address in known))
+            self._leases[pod_uid] = known
+        return known
 
     def give_back(self, pod_uid: str) -> None:
         """End a lease. Idempotent."""
@@ -75,4 +80,5 @@ class Leases:
 
 
 def _read(path: Path) -> list[Address]:
-    return [Address.parse(line) for line in path.read_text().split()]
+    """Only whole lines count."""
+    return [Address.parse(line.strip()) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
