@@ -1,9 +1,13 @@
-"""The API's three spellings of an instant (meta/v1 Time and MicroTime, RFC 3339 nano), all UTC."""
+"""The API's three spellings of an instant (meta/v1 Time and MicroTime, RFC 3339 nano), all UTC; durations as Go's."""
 
 from __future__ import annotations
 
 import datetime
+import re
 import time
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 def now() -> str:
@@ -25,3 +29,16 @@ def micro_now() -> str:
 def parse_time(text: str) -> float:
     """Unix time of any RFC 3339 text. Raises ValueError."""
     return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as flags and metav1.Duration write it: `1m30s`, `20ms`, `0`. Raises ValueError."""
+    if text == "0":
+        return 0.0
+    total, position = 0.0, 0
+    while match := _PART.match(text, position):
+        total += float(match[1]) * _UNITS[match[2]]
+        position = match.end()
+    if position == 0 or position != len(text):
+        raise ValueError(f"not a duration: {text!r}; write it like 30s or 1m30s")
+    return total

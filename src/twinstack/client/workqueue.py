@@ -16,6 +16,10 @@ LONGEST_PAUSE = 60.0
 log = logging.getLogger(__name__)
 
 
+class NotYet(Exception):
+    """Raised by work that cannot succeed for now: a warning, and another try later."""
+
+
 class WorkQueue:
     """Keys wait here, not changes: whoever works on a key reads its newest state.
 
@@ -77,7 +81,7 @@ class WorkQueue:
             pause = self._pause(key)
             if isinstance(error, StatusError) and error.reason == "Conflict":
                 log.debug("%s %s: %s", self.name, key, error)  # the newer state is on its way
-            elif isinstance(error, (StatusError, OSError)):
+            elif isinstance(error, (StatusError, OSError, NotYet)):
                 log.warning("%s %s: %s; again in %.2f s", self.name, key, error or type(error).__name__, pause)
             else:
                 log.exception("%s %s failed; again in %.2f s", self.name, key, pause)

@@ -1,0 +1,51 @@
+"""Adoption and release: a controller owns what its selector matches, and nothing else (metadata.ownerReferences)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from twinstack.api.errors import StatusError
+from twinstack.api.kinds import Kind
+from twinstack.api.meta import Object
+from twinstack.client.informer import Informer
+from twinstack.client.rest import Client
+from twinstack.controllers.owners import reference_to
+
+T = TypeVar("T", bound=Object)
+
+
+class Claims:
+    """Adopts for one owner. Before the first adoption the owner is read live: a namesake must not inherit."""
+
+    def __init__(self, client: Client, kind: Kind[Any], owner: Object) -> None:
+        self._client = client
+        self._kind = kind
+        self._owner = owner
+        self._confirmed = False
+
+    async def adopt(self, informer: Informer[T], obj: T) -> bool:
+        """Become the controller of `obj`; False when it is gone, or has changed hands meanwhile."""
+        if not self._confirmed:
+            meta = self._owner.metadata
+            live = await self._client.get(self._kind, meta.name, meta.namespace)
+            if live.metadata.uid != meta.uid or live.metadata.deletion_timestamp is not None:
+                return False
+            self._confirmed = True
+        return await self._patch(informer, obj, msgspec.to_builtins(reference_to(self._owner)))
+
+    async def release(self, informer: Informer[T], obj: T) -> None:
+        """Stop owning `obj`, which the selector no longer matches."""
+        await self._patch(informer, obj, {"$patch": "delete", "uid": self._owner.metadata.uid})
+
+    async def _patch(self, informer: Informer[T], obj: T, reference: dict[str, Any]) -> bool:
+        meta = obj.metadata
+        patch = {"metadata": {"uid": meta.uid, "ownerReferences": [reference]}}
+        try:
+            informer.wrote(await self._client.patch(informer.kind, meta.name, meta.namespace, patch))
+        except StatusError as error:
+            if error.code in (404, 409, 422):  # gone, another of the same name, or another controller was faster
+                return False
+            raise
+        return True

@@ -1,0 +1,126 @@
+"""Run the controllers: Deployments, ReplicaSets, EndpointSlices, node CIDRs, namespaces and garbage collection."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from twinstack.api.times import parse_duration
+from twinstack.client.events import EventRecorder
+from twinstack.client.informers import SharedInformers
+from twinstack.client.process import run_component
+from twinstack.client.rest import Client
+from twinstack.controllers import nodecidrs, rootca, serviceaccounts
+from twinstack.controllers.context import Context, Controller, run_all
+from twinstack.controllers.deployments import DeploymentController
+from twinstack.controllers.endpointslices import EndpointSliceController
+from twinstack.controllers.garbage import GarbageCollector
+from twinstack.controllers.namespaces import NamespaceController
+from twinstack.controllers.nodeipam import NodeIPAMController
+from twinstack.controllers.nodelifecycle import NodeLifecycleController
+from twinstack.controllers.podgc import PodGarbageController
+from twinstack.controllers.replicasets import ReplicaSetController
+from twinstack.controllers.selection import select
+
+NAME = "controllers"
+
+log = logging.getLogger(__name__)
+
+Factory = Callable[[Context, argparse.Namespace], Controller | None]
+
+
+def _node_ipam(context: Context, args: argparse.Namespace) -> Controller | None:
+    wished = bool(args.cluster_cidr) if args.allocate_node_cidrs is None else args.allocate_node_cidrs
+    if not wished:
+        return None
+    clusters = nodecidrs.cluster_cidrs(args.cluster_cidr)
+    masks = nodecidrs.node_masks(
+        clusters, args.node_cidr_mask_size, args.node_cidr_mask_size_ipv4, args.node_cidr_mask_size_ipv6
+    )
+    reserved = nodecidrs.service_cidrs(args.service_cluster_ip_range)
+    return NodeIPAMController(context, nodecidrs.NodeCIDRs(clusters, masks, reserved))
+
+
+def _root_ca(context: Context, args: argparse.Namespace) -> Controller | None:
+    if not args.root_ca_file:
+        return None
+    return rootca.controller(context, Path(args.root_ca_file).read_text("ascii"))
+
+
+def _endpoint_slices(context: Context, args: argparse.Namespace) -> Controller | None:
+    return EndpointSliceController(
+        context, maximum=args.max_endpoints_per_slice, batch_period=args.endpointslice_updates_batch_period
+    )
+
+
+CONTROLLERS: dict[str, Factory] = {
+    "endpointslice-controller": _endpoint_slices,
+    "node-ipam-controller": _node_ipam,
+    "deployment-controller": lambda context, args: DeploymentController(context),
+    "replicaset-controller": lambda context, args: ReplicaSetController(context),
+    "namespace-controller": lambda context, args: NamespaceController(context),
+    "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
+    "root-ca-certificate-publisher-controller": _root_ca,
+    "node-lifecycle-controller": lambda context, args: NodeLifecycleController(
+        context, grace=args.node_monitor_grace_period
+    ),
+    "garbage-collector-controller": lambda context, args: GarbageCollector(context),
+    "pod-garbage-collector-controller": lambda context, args: PodGarbageController(context),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    flag = parser.add_argument
+    flag("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
+    flag(
+        "--controllers",
+        default="*",
+        metavar="LIST",
+        help=f"'*' enables all, 'name' one, '-name' disables one. Known: {', '.join(CONTROLLERS)}",
+    )
+    flag(
+        "--allocate-node-cidrs",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="give nodes pod CIDRs; when left out: if --cluster-cidr is given",
+    )
+    flag("--cluster-cidr", default="", metavar="A[,B]", help="pod ranges that node CIDRs are cut from, primary first")
+    flag("--node-cidr-mask-size", type=int, metavar="BITS", help="length of a node's block, single-stack only")
+    flag("--node-cidr-mask-size-ipv4", type=int, metavar="BITS", help="length of a node's IPv4 block (24)")
+    flag("--node-cidr-mask-size-ipv6", type=int, metavar="BITS", help="length of a node's IPv6 block (64)")
+    flag("--service-cluster-ip-range", default="", metavar="A[,B]", help="Service ranges, kept out of node CIDRs")
+    flag("--root-ca-file", default="", metavar="FILE", help="certificate published as kube-root-ca.crt")
+    flag("--max-endpoints-per-slice", type=int, default=100, metavar="N")
+    flag("--endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
+    flag("--node-monitor-grace-period", type=_seconds, default=40.0, metavar="DURATION")
+
+
+def run(args: argparse.Namespace) -> int:
+    return run_component(NAME, args.kubeconfig, lambda client: _run(client, args))
+
+
+async def _run(client: Client, args: argparse.Namespace) -> None:
+    """Raises ValueError for flags that contradict each other, or do not fit the nodes that are there."""
+    context = Context(client, SharedInformers(client), EventRecorder(client, NAME))
+    names = select(args.controllers, list(CONTROLLERS))
+    made = {name: CONTROLLERS[name](context, args) for name in names}
+    controllers = [controller for controller in made.values() if controller is not None]
+    log.info("running %s", ", ".join(name for name, controller in made.items() if controller is not None))
+    await run_all(controllers, context)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

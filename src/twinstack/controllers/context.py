@@ -1,0 +1,47 @@
+"""What every controller is given, and the form it has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from twinstack.api.errors import StatusError
+from twinstack.client.events import EventRecorder
+from twinstack.client.informer import Informer
+from twinstack.client.informers import SharedInformers
+from twinstack.client.rest import Client
+
+
+class Context(NamedTuple):
+    """One client, its informers and its events, shared by all controllers of a process."""
+
+    client: Client
+    informers: SharedInformers
+    events: EventRecorder
+
+
+class Controller(Protocol):
+    """Takes its informers when made; works for ever when run."""
+
+    async def run(self) -> None: ...
+
+
+def namespace_ends(error: StatusError) -> bool:
+    """Whether a creation was refused because its namespace is being deleted: then nothing is lacking."""
+    causes = (error.details or {}).get("causes") or []
+    return error.code == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
+async def synced(*informers: Informer[Any]) -> None:
+    """Wait until all of them have their first whole state: nothing is decided before."""
+    await asyncio.gather(*(informer.synced() for informer in informers))
+
+
+async def run_all(controllers: Sequence[Controller], context: Context) -> None:
+    """Run controllers, informers and events until cancelled, or until one fails."""
+    async with asyncio.TaskGroup() as group:
+        for controller in controllers:
+            group.create_task(controller.run(), name=type(controller).__name__)
+        group.create_task(context.informers.run(), name="informers")
+        group.create_task(context.events.run(), name="events")
