@@ -227,21 +227,16 @@ def _source_ranges(new: Service, old: Service | None) -> list[FieldError]:
     annotation = new.metadata.annotations.get(SOURCE_RANGES)
     if spec.load_balancer_source_ranges:
         field = "spec.LoadBalancerSourceRanges"
-        blocks = {f"{field}[{i}]": text for i, text in enumerate(spec.load_balancer_source_ranges)}
         stored = old.spec.load_balancer_source_ranges if old else ()
+        texts = enumerate(spec.load_balancer_source_ranges)
+        errors = [error for i, text in texts for error in legacy_cidr(f"{field}[{i}]", text.strip(), stored)]
     elif annotation is not None:
         field = f"metadata.annotations[{SOURCE_RANGES}]"
         unchanged = old is not None and old.metadata.annotations.get(SOURCE_RANGES) == annotation
-        return [
-            *([] if spec.type == traits.LOAD_BALANCER else [forbidden_field(field, _ONLY_LOAD_BALANCER)]),
-            *([] if unchanged else _annotated_ranges(field, annotation)),
-        ]
+        errors = [] if unchanged else _annotated_ranges(field, annotation)
     else:
         return []
-    errors = [] if spec.type == traits.LOAD_BALANCER else [forbidden_field(field, _ONLY_LOAD_BALANCER)]
-    for path, text in blocks.items():
-        errors += legacy_cidr(path, text.strip(), stored)
-    return errors
+    return errors if spec.type == traits.LOAD_BALANCER else [forbidden_field(field, _ONLY_LOAD_BALANCER), *errors]
 
 
 def _annotated_ranges(field: str, annotation: str) -> list[FieldError]:
