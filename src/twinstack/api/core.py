@@ -122,6 +122,10 @@ class Container(Struct):
     lifecycle: dict[str, Any] | None = None
     restart_policy: str | None = None
     security_context: dict[str, Any] | None = None
+    termination_message_path: str = ""
+    termination_message_policy: str = ""
+    stdin: bool = False
+    tty: bool = False
 
 
 class Toleration(Struct):
@@ -149,6 +153,11 @@ class PodSpec(Struct):
     dns_policy: str = ""
     service_account_name: str = ""
     host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    share_process_namespace: bool | None = None
+    security_context: dict[str, Any] | None = None
+    dns_config: dict[str, Any] | None = None
     hostname: str = ""
     subdomain: str = ""
     host_aliases: list[HostAlias] = []
