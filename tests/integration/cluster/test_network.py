@@ -97,7 +97,9 @@ def test_a_single_family_has_addresses_and_routes_of_it_alone(
     assert connect(paths.node(1), paths.node(2), configuration.node_addresses(2)[0]) < 0.5
 
 
-def test_an_unreachable_address_is_refused_rather_than_ignored(cluster: tuple[ClusterConfiguration, ClusterPaths]) -> None:
+def test_an_unreachable_address_is_refused(
+    cluster: tuple[ClusterConfiguration, ClusterPaths],
+) -> None:
     _, paths = cluster
     for text in ("198.51.100.1", "2001:db8::1"):
         address = Address.parse(text)
