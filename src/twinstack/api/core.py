@@ -163,6 +163,7 @@ class PodSpec(Struct):
     host_aliases: list[HostAlias] = []
     tolerations: list[Toleration] = []
     affinity: dict[str, Any] | None = None
+    topology_spread_constraints: list[dict[str, Any]] = []
     scheduler_name: str = ""
     scheduling_gates: list[dict[str, Any]] = []
     readiness_gates: list[dict[str, Any]] = []
