@@ -110,11 +110,14 @@ class TLSWire(asyncio.BufferedProtocol):
         if self._protocol is None and not self._shake_hands():
             return
         protocol = cast("WireProtocol", self._protocol)
-        read = self._tls.read
+        tls, incoming = self._tls, self._incoming
         try:
-            while data := read(1 << 16):
+            while data := tls.read(1 << 16):  # one TLS record
                 protocol.data_received(data)
-            self.close()  # the peer has said good-bye
+                if not incoming.pending and not tls.pending():
+                    break  # cheaper than to be told so by an exception
+            else:
+                self.close()  # the peer has said good-bye
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
