@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -198,7 +198,7 @@ class Repeat(asyncio.Protocol):
         self._left, self._done, self._missing = count, done, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._transport.write(request("/object"))
 
     def data_received(self, data: bytes) -> None:
@@ -224,7 +224,7 @@ class Watch(asyncio.Protocol):
     events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.transport.write(request("/watch"))
 
     def data_received(self, data: bytes) -> None:
