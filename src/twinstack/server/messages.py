@@ -59,7 +59,7 @@ class StreamWriter(Protocol):
     async def drain(self) -> None:
         """Wait until the queue is short again."""
 
-    async def closed(self) -> None:
+    def closed(self) -> Awaitable[None]:
         """Wait until the peer has gone or the server stops."""
 
 

@@ -13,7 +13,8 @@ from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 
-from twinstack.api.resources import resource
+from twinstack.api.errors import qualified
+from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
 from twinstack.server import kubernetes_service, listeners
 from twinstack.server.app import App
@@ -104,11 +105,19 @@ class Process:
             authorizer=AllowAuthenticated(),
             discovery=Discovery(self._public_endpoint()),
             health=self._health(),
-            counters=Metrics(),
+            counters=Metrics(self._object_counts),
             resources=ResourceHandler(registry),
             logs=PodLogs(registry.reader, KubeletClient(Egress(args.network_namespace), context)),
         )
         return HTTPServer(app, identify=certificate_user)
+
+    def _object_counts(self) -> dict[str, int]:
+        """Stored objects by qualified resource name."""
+        return {
+            qualified(each.plural, each.group): len(self._registry.cache.collection(each))
+            for each in RESOURCES
+            if "list" in each.verbs
+        }
 
     def _health(self) -> Health:
         def always() -> bool:

@@ -48,12 +48,13 @@ class Flow:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
 
-    async def ended(self) -> None:
-        if self.gone or self.stopping:
-            return
+    def ended(self) -> asyncio.Future[None]:
+        """Done once the peer has gone or the server stops. A future, for each watch holds one; may be cancelled."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._ended)
+            if self.gone or self.stopping:
+                self._ended.set_result(None)
+        return asyncio.shield(self._ended)
 
 
 class BodyWriter:
@@ -76,8 +77,8 @@ class BodyWriter:
     async def drain(self) -> None:
         await self._flow.drain()
 
-    async def closed(self) -> None:
-        await self._flow.ended()
+    def closed(self) -> asyncio.Future[None]:
+        return self._flow.ended()
 
     def finish(self) -> None:
         """End the body."""
