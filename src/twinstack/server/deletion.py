@@ -63,16 +63,14 @@ def decide(resource: Resource, obj: JSON, options: DeleteOptions, now: float) ->
     check_preconditions(resource, meta, options)
     if resource.kind == "Namespace" and not resource.group:
         return _delete_namespace(obj, options, now)
-    graceful = False
-    if resource.kind == "Pod" and not resource.group:
-        pending = _pending_grace(meta, options)
-        if pending is Outcome.NOTHING:
+    graceful = resource.kind == "Pod" and not resource.group
+    if graceful and meta.get("deletionTimestamp"):
+        if meta.get("deletionGracePeriodSeconds") is None:
+            graceful = False
+        elif not _shorten_grace(meta, options):
             return Deletion(Outcome.NOTHING, obj)
-        if pending is None and not meta.get("deletionTimestamp"):
-            _start_grace(meta, _pod_grace(obj, options), now)
-            graceful = True
-        elif pending is Outcome.MARK:
-            graceful = True
+    elif graceful:
+        _start_grace(meta, _pod_grace(obj, options), now)
     if resource.plural != "events":
         _set_propagation(meta, options)
     if meta.get("finalizers"):
@@ -96,21 +94,17 @@ def _pod_grace(pod: JSON, options: DeleteOptions) -> int:
     return 1 if grace < 0 else grace
 
 
-def _pending_grace(meta: JSON, options: DeleteOptions) -> Outcome | None:
-    """A repeated delete may only shorten the grace; None means that this is not one, or that it ends it."""
-    if not meta.get("deletionTimestamp"):
-        return None
-    old = meta.get("deletionGracePeriodSeconds")
-    if old is None:
-        return None
+def _shorten_grace(meta: JSON, options: DeleteOptions) -> bool:
+    """A repeated delete may only shorten the grace. Returns whether it does."""
+    old: int = meta["deletionGracePeriodSeconds"]
     if options.grace_period is None:
-        return Outcome.NOTHING
+        return False
     period = 1 if options.grace_period < 0 else options.grace_period
     if period >= old:
-        return Outcome.NOTHING if old else None
+        return False
     meta["deletionTimestamp"] = format_time(parse_time(meta["deletionTimestamp"]) - old + period)
     meta["deletionGracePeriodSeconds"] = period
-    return Outcome.MARK
+    return True
 
 
 def _start_grace(meta: JSON, seconds: int, now: float) -> None:

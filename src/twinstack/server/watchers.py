@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from twinstack.server.forms import Form
 from twinstack.server.messages import StreamWriter
 from twinstack.server.selection import Selection
-from twinstack.server.versions import Version
+from twinstack.server.versions import Version, View
 
 QUEUE_BYTES = 8 << 20  # a reader this far behind is let go; it resumes from its last revision
 _CONGESTED_BYTES = 64 << 10  # then frames wait here, shared, instead of in the connection, copied
@@ -28,7 +28,7 @@ class Change(NamedTuple):
 class Watcher:
     """One watch: the frames that its connection has yet to take."""
 
-    __slots__ = ("_frames", "_size", "_stuck", "_writer", "after", "lost", "started")
+    __slots__ = ("_congested", "_frames", "_size", "_trouble", "_writer", "after", "lost", "started")
 
     def __init__(self, after: int) -> None:
         self.after = after  # the first event is younger than this revision
@@ -36,8 +36,9 @@ class Watcher:
         self.lost = False  # the reader fell too far behind
         self._frames: list[bytes] = []
         self._size = 0
+        self._congested = False
         self._writer: StreamWriter | None = None
-        self._stuck: asyncio.Future[None] | None = None
+        self._trouble: asyncio.Future[None] | None = None
 
     def push(self, frame: bytes) -> None:
         if self.lost:
@@ -47,7 +48,7 @@ class Watcher:
         if self._size > QUEUE_BYTES:
             self._frames.clear()
             self.lost = True
-            self._trouble()
+            self._wake()
 
     def attach(self, writer: StreamWriter) -> None:
         """From now on frames go to `writer` as they come."""
@@ -57,70 +58,98 @@ class Watcher:
     def flush(self) -> None:
         """Write all frames at once, if the connection takes them."""
         writer = self._writer
-        if writer is None or not self._frames:
+        if writer is None or not self._frames or self._congested:
             return
         if writer.pending() > _CONGESTED_BYTES:
-            self._trouble()
-            return
+            self._congested = True
+            self._wake()
+        else:
+            self._write(writer)
+
+    def _write(self, writer: StreamWriter) -> None:
         data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
         self._frames = []
         self._size = 0
         writer.write(data)
 
-    async def wait(self, ended: asyncio.Future[None], seconds: float) -> None:
-        """Until the peer has gone (`ended`), the reader is lost or was congested, or the time has passed."""
-        self._stuck = asyncio.get_running_loop().create_future()
-        await asyncio.wait((ended, self._stuck), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if self._stuck.done() and not self.lost and self._writer is not None:
-            await self._writer.drain()
-            self.flush()
-        self._stuck = None
+    def _wake(self) -> None:
+        if self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(None)
 
-    def _trouble(self) -> None:
-        if self._stuck is not None and not self._stuck.done():
-            self._stuck.set_result(None)
+    async def wait(self, ended: asyncio.Future[None], seconds: float) -> None:
+        """Until the peer has gone (`ended`), the reader is lost, the connection has drained, or the time has passed."""
+        if self.lost:
+            return
+        self._trouble = asyncio.get_running_loop().create_future()
+        waiting: list[asyncio.Future[None]] = [ended, self._trouble]
+        draining: asyncio.Future[None] | None = None
+        if self._congested and self._writer is not None:
+            draining = asyncio.ensure_future(self._writer.drain())
+            waiting.append(draining)
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if draining is not None and draining.done() and self._writer is not None:
+                self._congested = False
+                if self._frames:
+                    self._write(self._writer)
+        finally:
+            self._trouble = None
+            if draining is not None:
+                draining.cancel()
 
 
 class _Group:
     """The watchers with one selection and one form."""
 
-    __slots__ = ("form", "key", "selection", "watchers")
+    __slots__ = ("form", "selection", "watchers")
 
-    def __init__(self, key: object, selection: Selection, form: Form) -> None:
-        self.key = key
+    def __init__(self, selection: Selection, form: Form) -> None:
         self.selection = selection
         self.form = form
         self.watchers: set[Watcher] = set()
 
 
 class WatchGroups:
-    """All watchers of one collection."""
+    """All watchers of one collection, found by what they can see at all."""
 
     def __init__(self) -> None:
         self._groups: dict[object, _Group] = {}
+        self._by_key: dict[str, list[_Group]] = {}  # see one key only
+        self._by_pin: dict[tuple[View, str], dict[str, list[_Group]]] = {}  # one value of a field only
+        self._others: list[_Group] = []
         self._dirty: set[Watcher] = set()
 
+    def __len__(self) -> int:
+        return sum(len(group.watchers) for group in self._groups.values())
+
     def add(self, selection: Selection, form: Form, watcher: Watcher) -> None:
-        key = (selection.identity, form.name)
-        group = self._groups.get(key)
+        identity = (selection.identity, form.name)
+        group = self._groups.get(identity)
         if group is None:
-            group = self._groups[key] = _Group(key, selection, form)
+            group = self._groups[identity] = _Group(selection, form)
+            self._peers(selection).append(group)
         group.watchers.add(watcher)
 
     def remove(self, selection: Selection, form: Form, watcher: Watcher) -> None:
-        key = (selection.identity, form.name)
-        group = self._groups[key]
+        identity = (selection.identity, form.name)
+        group = self._groups[identity]
         group.watchers.discard(watcher)
         self._dirty.discard(watcher)
-        if not group.watchers:
-            del self._groups[key]
+        if group.watchers:
+            return
+        del self._groups[identity]
+        self._peers(selection).remove(group)
+        if selection.key is not None and not self._by_key[selection.key]:
+            del self._by_key[selection.key]
+        elif selection.pin is not None and selection.key is None:
+            self._unpin(selection.view, *selection.pin)
 
     def dispatch(self, change: Change) -> None:
-        """Queue the change's frames; they are written at the end of the loop's turn."""
+        """Queue the change's frames; they are written in the loop's next turn."""
         if not self._groups:
             return
         frames = FrameCache(change)
-        for group in self._groups.values():
+        for group in self._candidates(change):
             event = transition(group.selection, change)
             if event is None:
                 continue
@@ -129,6 +158,30 @@ class WatchGroups:
                     watcher.push(frames.get(event, group.form, first=not watcher.started))
                     watcher.started = True
                     self._mark(watcher)
+
+    def _peers(self, selection: Selection) -> list[_Group]:
+        """Where the groups are that can see as much as this selection."""
+        if selection.key is not None:
+            return self._by_key.setdefault(selection.key, [])
+        if selection.pin is not None:
+            field, value = selection.pin
+            return self._by_pin.setdefault((selection.view, field), {}).setdefault(value, [])
+        return self._others
+
+    def _unpin(self, view: View, field: str, value: str) -> None:
+        values = self._by_pin[view, field]
+        if not values[value]:
+            del values[value]
+        if not values:
+            del self._by_pin[view, field]
+
+    def _candidates(self, change: Change) -> Iterator[_Group]:
+        yield from self._others
+        yield from self._by_key.get(change.key, ())
+        for (view, field), groups in self._by_pin.items():
+            versions = (version for version in (change.old, change.new) if version is not None)
+            for value in {version.fields(view)[field] for version in versions}:
+                yield from groups.get(value, ())
 
     def _mark(self, watcher: Watcher) -> None:
         if not self._dirty:
