@@ -115,15 +115,15 @@ def test_a_namespace_ends_in_two_steps() -> None:
         (
             DeleteOptions(uid="other"),
             (
-                'Operation cannot be fulfilled on Service "a": the UID in the precondition (other) does not match the UID'
-                " in record (u). The object might have been deleted and then recreated"
+                'Operation cannot be fulfilled on Service "a": the UID in the precondition (other) does not match the'
+                " UID in record (u). The object might have been deleted and then recreated"
             ),
         ),
         (
             DeleteOptions(resource_version="6"),
             (
-                'Operation cannot be fulfilled on Service "a": the ResourceVersion in the precondition (6) does not match'
-                " the ResourceVersion in record (7). The object might have been modified"
+                'Operation cannot be fulfilled on Service "a": the ResourceVersion in the precondition (6) does not'
+                " match the ResourceVersion in record (7). The object might have been modified"
             ),
         ),
     ],
