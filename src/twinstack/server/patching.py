@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from twinstack.api import jsontext
 from twinstack.api.errors import StatusError, bad_request, invalid, invalid_object, unsupported_media_type
+from twinstack.api.gotext import go_print
 from twinstack.api.patches.jsonpatch import apply_json_patch
 from twinstack.api.patches.merge import apply_merge_patch
 from twinstack.api.patches.strategic import apply_strategic_merge
@@ -18,6 +21,10 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 _MAX_OPERATIONS = 10_000
+_DECODING = "error decoding patch: "
+_ANY_MAP = "map[string]interface {}"
+_MISMATCH = re.compile(r"json: cannot unmarshal (\w+)(?: \S+)? into Go struct field \S+ of type (.+)")
+_GO_KINDS = {"number": "int64", "string": "string", "bool": "bool", "array": "slice", "object": "map"}
 
 
 def patched(
@@ -29,49 +36,47 @@ def patched(
     """
     if content_type == JSON_PATCH:
         result = apply_json_patch(document, _operations(body))
-    elif content_type == MERGE_PATCH:
-        result = apply_merge_patch(document, _merge_body(body))
-    elif content_type == STRATEGIC_PATCH:
-        result = apply_strategic_merge(document, _strategic_body(body), schema)
-    else:
-        raise unsupported_media_type("415: Unsupported Media Type")
+        return _checked(result, schema, field_validation, lambda detail: _invalid(_as_json(result), detail))
+    if content_type == MERGE_PATCH:
+        patch = _decode_map(body, _DECODING)
+        merged = apply_merge_patch(document, patch)
+        return _checked(merged, schema, field_validation, lambda detail: _invalid(_as_json(merged), detail))
+    if content_type == STRATEGIC_PATCH:
+        patch = _decode_map(body, "")
+        result = apply_strategic_merge(document, patch or {}, schema)
+        return _checked(
+            result, schema, field_validation, lambda detail: _invalid(go_print(patch), _converter_words(detail))
+        )
+    raise unsupported_media_type("415: Unsupported Media Type")
+
+
+def _checked(
+    result: Any, schema: str, field_validation: str, refusal: Callable[[str], StatusError]
+) -> tuple[JSON, list[str]]:
     if not isinstance(result, dict):
-        raise _invalid_patch(result, f"json: cannot unmarshal {jsontext.kind_of(result)} into Go value")
+        raise refusal(f"json: cannot unmarshal {jsontext.kind_of(result)} into Go value of type {_ANY_MAP}")
     try:
         checked, findings = check(result, schema)
     except TypeMismatch as error:
-        raise _invalid_patch(result, str(error)) from error
+        raise refusal(str(error)) from error
     if findings and field_validation == "Strict":
-        raise _invalid_patch(result, f"strict decoding error: {', '.join(findings)}")
+        raise refusal(f"strict decoding error: {', '.join(findings)}")
     return checked, findings if field_validation == "Warn" else []
 
 
-def _operations(body: bytes) -> list[Any]:
-    operations = _decode(body, "error decoding patch: ")
-    if not isinstance(operations, list):
-        kind = jsontext.kind_of(operations)
-        raise bad_request(f"error decoding patch: json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch")
-    if len(operations) > _MAX_OPERATIONS:
+def _operations(body: bytes) -> Any:
+    operations = _decode(body, _DECODING)
+    if isinstance(operations, list) and len(operations) > _MAX_OPERATIONS:
         detail = f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
         raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: {detail}")
     return operations
 
 
-def _merge_body(body: bytes) -> Any:
-    patch = _decode(body, "error decoding patch: ")
+def _decode_map(body: bytes, prefix: str) -> JSON | None:
+    patch = _decode(body, prefix)
     if patch is not None and not isinstance(patch, dict):
-        detail = f"json: cannot unmarshal {jsontext.kind_of(patch)} into Go value of type map[string]interface {{}}"
-        raise bad_request(f"error decoding patch: {detail}")
-    return patch
-
-
-def _strategic_body(body: bytes) -> JSON:
-    patch = _decode(body, "")
-    if patch is None:
-        return {}
-    if not isinstance(patch, dict):
-        detail = f"json: cannot unmarshal {jsontext.kind_of(patch)} into Go value of type map[string]interface {{}}"
-        raise bad_request(detail)
+        kind = jsontext.kind_of(patch)
+        raise bad_request(f"{prefix}json: cannot unmarshal {kind} into Go value of type {_ANY_MAP}")
     return patch
 
 
@@ -82,6 +87,26 @@ def _decode(body: bytes, prefix: str) -> Any:
         raise bad_request(f"{prefix}{error}") from error
 
 
-def _invalid_patch(result: object, detail: str) -> StatusError:
-    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    return invalid_object("", "", [invalid("patch", text, detail)])
+def _invalid(value: str, detail: str) -> StatusError:
+    return invalid_object("", "", [invalid("patch", value, detail)])
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _converter_words(detail: str) -> str:
+    """A mismatch as the API server puts it after a strategic merge, whose result it does not read as JSON."""
+    match = _MISMATCH.fullmatch(detail)
+    if match is None:
+        return detail
+    found, wanted = _GO_KINDS[match[1]], match[2]
+    if wanted.startswith("map["):
+        return f"cannot restore map from {found}"
+    if wanted.startswith("[]"):
+        return f"cannot restore slice from {found}"
+    if "." in wanted:
+        return f"cannot restore struct from: {found}"
+    if (found, wanted) == ("int64", "string"):
+        return "cannot convert int64 to string"
+    return f"unrecognized type: {wanted}"
