@@ -13,7 +13,7 @@ from twinstack.api.gotext import go_print
 from twinstack.api.patches.jsonpatch import apply_json_patch
 from twinstack.api.patches.merge import apply_merge_patch
 from twinstack.api.patches.strategic import apply_strategic_merge
-from twinstack.api.schema import TypeMismatch, check
+from twinstack.api.schema import TypeMismatch, check, kind_of
 
 JSON = dict[str, Any]
 
@@ -54,7 +54,7 @@ def _checked(
     result: Any, schema: str, field_validation: str, refusal: Callable[[str], StatusError]
 ) -> tuple[JSON, list[str]]:
     if not isinstance(result, dict):
-        raise refusal(f"json: cannot unmarshal {jsontext.kind_of(result)} into Go value of type {_ANY_MAP}")
+        raise refusal(f"json: cannot unmarshal {kind_of(result)} into Go value of type {_ANY_MAP}")
     try:
         checked, findings = check(result, schema)
     except TypeMismatch as error:
@@ -75,7 +75,7 @@ def _operations(body: bytes) -> Any:
 def _decode_map(body: bytes, prefix: str) -> JSON | None:
     patch = _decode(body, prefix)
     if patch is not None and not isinstance(patch, dict):
-        kind = jsontext.kind_of(patch)
+        kind = kind_of(patch)
         raise bad_request(f"{prefix}json: cannot unmarshal {kind} into Go value of type {_ANY_MAP}")
     return patch
 
