@@ -11,7 +11,7 @@ from typing import Any
 from twinstack.api import jsontext
 from twinstack.api.errors import StatusError, bad_request, go_value, unsupported_media_type
 from twinstack.api.resources import Resource
-from twinstack.api.schema import TypeMismatch, check, get_type, type_of_kind
+from twinstack.api.schema import TypeMismatch, check, get_type, kind_of, type_of_kind
 
 JSON = dict[str, Any]
 
@@ -95,9 +95,7 @@ def _read(body: bytes, media_type: str) -> tuple[JSON, list[str]]:
     if value is None:
         return {}, repeated
     if not isinstance(value, dict):
-        raise _Unrecognized(
-            f"{_NO_KIND}json: cannot unmarshal {jsontext.kind_of(value)} into Go value of type {_TYPE_META}"
-        )
+        raise _Unrecognized(f"{_NO_KIND}json: cannot unmarshal {kind_of(value)} into Go value of type {_TYPE_META}")
     return value, repeated
 
 
@@ -106,7 +104,7 @@ def _type_meta(value: JSON) -> None:
     for name in ("apiVersion", "kind"):
         text = value.get(name)
         if text is not None and not isinstance(text, str):
-            problem = f"json: cannot unmarshal {jsontext.kind_of(text)} into Go struct field .{name} of type string"
+            problem = f"json: cannot unmarshal {kind_of(text)} into Go struct field .{name} of type string"
             raise _Unrecognized(f"{_NO_KIND}{problem}")
     version = value.get("apiVersion") or ""
     if version.count("/") > 1:

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from twinstack.api.schema import Number
+from twinstack.api.schema import Number, kind_of
+
+__all__ = ["JSONSyntaxError", "Pairs", "decode", "decode_pairs", "has_repeated_keys", "kind_of", "syntax_error"]
 
 JSON = dict[str, Any]
 
@@ -34,15 +36,6 @@ def decode(text: bytes) -> Any:
         raise JSONSyntaxError(message)
     # Go replaces what is not UTF-8 and reads numbers of any size.
     return json.loads(text.decode("utf-8", "replace"), parse_float=Number)
-
-
-def kind_of(value: object) -> str:
-    """What Go's errors call a value that does not fit: bool, number, string, array or object."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 def has_repeated_keys(text: bytes, value: Any) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "field_at",
     "get_type",
+    "kind_of",
     "reachable",
     "type_of_kind",
     "zero_object",
@@ -36,7 +37,14 @@ JSON = dict[str, Any]
 
 
 class TypeMismatch(ValueError):
-    """A value that does not fit its field; the text is Go's."""
+    """A value that does not fit its field; the text is Go's.
+
+    `unstructured` is the text of Go's other reader, which turns the outcome of a strategic merge patch into an object.
+    """
+
+    def __init__(self, text: str, unstructured: str = "") -> None:
+        super().__init__(text)
+        self.unstructured = unstructured or text
 
 
 class Number(float):
@@ -173,20 +181,36 @@ def _check_fields(plan: _Plan, obj: JSON, parent: _Node | None, findings: list[s
     return out
 
 
-def _mismatch(value: Any, node: _Node, go_type: str, number: bool = False) -> TypeMismatch:
-    """`number` quotes a number that is of the right kind but does not fit."""
-    if isinstance(value, bool):
-        found = "bool"
-    elif isinstance(value, int | float):
-        found = f"number {value.text if isinstance(value, Number) else value}" if number else "number"
-    else:
-        found = "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+_GO_KINDS = {dict: "map", list: "slice", str: "string", bool: "bool", int: "int64"}
+
+
+def _mismatch(value: Any, node: _Node, go_type: str, kind: str) -> TypeMismatch:
+    """`kind` is what Go's reflection calls the field's type: struct, map, slice, string, int32 …"""
+    found = kind_of(value)
+    if found == "number" and kind.startswith("int"):
+        found = f"number {value.text if isinstance(value, Number) else value}"
     owner = node
     while owner.name[:1] == "[" and owner.parent is not None:
         owner = owner.parent
+    have = _GO_KINDS.get(type(value), "float64")
+    unstructured = f"unrecognized type: {kind}"
+    if kind in ("slice", "map", "struct"):
+        unstructured = f"cannot restore {kind} from{':' if kind == 'struct' else ''} {have}"
+    elif (have, kind) == ("int64", "string"):
+        unstructured = "cannot convert int64 to string"
     return TypeMismatch(
-        f"json: cannot unmarshal {found} into Go struct field {owner.plan.go_name}.{node.go_path()} of type {go_type}"
+        f"json: cannot unmarshal {found} into Go struct field {owner.plan.go_name}.{node.go_path()} of type {go_type}",
+        unstructured,
     )
+
+
+def kind_of(value: object) -> str:
+    """What Go's errors call a value that does not fit: bool, number, string, array or object."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 # Checks of single values. Each takes the value, where it stands and the findings so far, and returns the value
@@ -246,7 +270,7 @@ def _go_type(field: Field) -> str:
 def _list_check(value: _Check, go_type: str, zero: Callable[[], Any]) -> _Check:
     def check_list(items: Any, node: _Node, findings: list[str]) -> Any:
         if type(items) is not list:
-            raise _mismatch(items, node, go_type)
+            raise _mismatch(items, node, go_type, "slice")
         plan = node.plan
         return [
             zero() if item is None else value(item, _Node(node, f"[{i}]", plan), findings)
@@ -259,7 +283,7 @@ def _list_check(value: _Check, go_type: str, zero: Callable[[], Any]) -> _Check:
 def _map_check(value: _Check, go_type: str, zero: Callable[[], Any]) -> _Check:
     def check_map(items: Any, node: _Node, findings: list[str]) -> Any:
         if type(items) is not dict:
-            raise _mismatch(items, node, go_type)
+            raise _mismatch(items, node, go_type, "map")
         return {
             key: zero() if item is None else value(item, _Node(node, "[]", node.plan), findings)
             for key, item in items.items()
@@ -297,7 +321,7 @@ def _object_check(type_name: str, go_type: str) -> _Check:
     def check_object(value: Any, node: _Node, findings: list[str]) -> Any:
         nonlocal plan
         if type(value) is not dict:
-            raise _mismatch(value, node, go_type)
+            raise _mismatch(value, node, go_type, "struct")
         if plan is None:
             plan = _plan(type_name)
         return _check_fields(plan, value, node, findings)
@@ -308,7 +332,7 @@ def _object_check(type_name: str, go_type: str) -> _Check:
 def _exact_check(wanted: type, go_type: str) -> _Check:
     def check_exact(value: Any, node: _Node, _findings: list[str]) -> Any:
         if type(value) is not wanted:
-            raise _mismatch(value, node, go_type)
+            raise _mismatch(value, node, go_type, "string" if wanted is str else "bool")
         return value
 
     return check_exact
@@ -319,7 +343,7 @@ def _integer_check(bits: int, go_type: str, drop_zero: bool) -> _Check:
 
     def check_integer(value: Any, node: _Node, _findings: list[str]) -> Any:
         if type(value) is not int or not -limit <= value < limit:
-            raise _mismatch(value, node, go_type, number=True)
+            raise _mismatch(value, node, go_type, f"int{bits}")
         return value if value or not drop_zero else _ABSENT
 
     return check_integer
@@ -329,13 +353,13 @@ def _check_int_or_string(value: Any, node: _Node, _findings: list[str]) -> Any:
     if type(value) is str:
         return value
     if type(value) is not int or not -(2**31) <= value < 2**31:
-        raise _mismatch(value, node, "int32", number=True)
+        raise _mismatch(value, node, "int32", "int32")
     return value
 
 
 def _check_float(value: Any, node: _Node, _findings: list[str]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _mismatch(value, node, "float64")
+        raise _mismatch(value, node, "float64", "float64")
     return float(value) if isinstance(value, Number) else value
 
 
@@ -356,8 +380,8 @@ def _text_check(canonical: Callable[[str], str], type_name: str, drop_zero: bool
     def check_text(value: Any, node: _Node, _findings: list[str]) -> Any:
         if type(value) is not str:
             if type_name == "bytes":
-                raise _mismatch(value, node, "[]uint8")
-            raise TypeMismatch(f"json: cannot unmarshal {_found(value)} into Go value of type string")
+                raise _mismatch(value, node, "[]uint8", "slice")
+            raise TypeMismatch(f"json: cannot unmarshal {kind_of(value)} into Go value of type string")
         try:
             text = canonical(value)
         except ValueError as error:
@@ -365,12 +389,6 @@ def _text_check(canonical: Callable[[str], str], type_name: str, drop_zero: bool
         return text if text or not drop_zero else _ABSENT
 
     return check_text
-
-
-def _found(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return "number" if isinstance(value, int | float) else "array" if isinstance(value, list) else "object"
 
 
 def _check_any(value: Any, _node: _Node, _findings: list[str]) -> Any:
