@@ -1,0 +1,257 @@
+"""What a container finds around it: variables, expanded command, host name, /etc/hosts, /etc/resolv.conf. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from twinstack.api import core
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOSTNAME_LENGTH = 63  # Linux allows 64 with the end
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")  # `$$` or `$(NAME)`
+_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
+
+HOSTS_HEAD = """# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+"""
+
+
+class ConfigError(Exception):
+    """A container cannot be made as its pod describes it (waiting reason CreateContainerConfigError)."""
+
+
+class Source(NamedTuple):
+    """A ConfigMap or Secret that variables come from; `kind` is `configMap` or `secret`."""
+
+    kind: str
+    name: str
+
+
+Sources = Mapping[Source, Mapping[str, str] | None]  # None: there is no such object
+
+
+class Addresses(NamedTuple):
+    """Canonical text, primary family first."""
+
+    pod: Sequence[str]
+    host: Sequence[str]
+
+
+def hostname(pod: core.Pod) -> str:
+    """spec.hostname or the pod's name, cut to what Linux takes."""
+    return (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Replace `$(NAME)` by its value; unknown names stay, and `$$` is a dollar sign (v1 Container.command)."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name is None:
+            return "$"
+        return values.get(name, match.group(0))
+
+    return _REFERENCE.sub(replace, text)
+
+
+def service_variables(service: core.Service) -> dict[str, str]:
+    """`NAME_SERVICE_HOST` and its kin for one Service, with its primary address."""
+    spec = service.spec
+    if not spec.cluster_ip or spec.cluster_ip == "None" or not spec.ports:
+        return {}
+    prefix = service.metadata.name.upper().replace("-", "_")
+    host = spec.cluster_ip
+    url_host = f"[{host}]" if "IPv6" in spec.ip_families[:1] else host
+    first = spec.ports[0]
+    values = {f"{prefix}_SERVICE_HOST": host, f"{prefix}_SERVICE_PORT": str(first.port)}
+    for port in spec.ports:
+        if port.name:
+            values[f"{prefix}_SERVICE_PORT_{port.name.upper().replace('-', '_')}"] = str(port.port)
+    protocol = (first.protocol or "TCP").lower()
+    values[f"{prefix}_PORT"] = f"{protocol}://{url_host}:{first.port}"
+    for port in spec.ports:
+        protocol = port.protocol or "TCP"
+        base = f"{prefix}_PORT_{port.port}_{protocol}"
+        values[base] = f"{protocol.lower()}://{url_host}:{port.port}"
+        values |= {f"{base}_PROTO": protocol.lower(), f"{base}_PORT": str(port.port), f"{base}_ADDR": host}
+    return values
+
+
+def sources(container: core.Container) -> set[Source]:
+    """The objects that must be read before `variables`."""
+    found = set()
+    for entry in container.env_from:
+        for kind in ("configMap", "secret"):
+            if f"{kind}Ref" in entry:
+                found.add(Source(kind, entry[f"{kind}Ref"].get("name", "")))
+    for variable in container.env:
+        origin = variable.value_from
+        if origin is not None and origin.config_map_key_ref:
+            found.add(Source("configMap", origin.config_map_key_ref.get("name", "")))
+        elif origin is not None and origin.secret_key_ref:
+            found.add(Source("secret", origin.secret_key_ref.get("name", "")))
+    return found
+
+
+def variables(
+    pod: core.Pod,
+    container: core.Container,
+    addresses: Addresses,
+    services: Iterable[core.Service],
+    objects: Sources,
+) -> dict[str, str]:
+    """A container's environment. Raises ConfigError."""
+    values = {"PATH": PATH, "HOSTNAME": hostname(pod)}
+    for service in services:
+        values |= service_variables(service)
+    for entry in container.env_from:
+        values |= _all_of(entry, objects, pod.metadata.namespace)
+    for variable in container.env:
+        value = _value(pod, variable, values, addresses, objects)
+        if value is not None:
+            values[variable.name] = value
+    return values
+
+
+def _value(
+    pod: core.Pod, variable: core.EnvVar, known: Mapping[str, str], addresses: Addresses, objects: Sources
+) -> str | None:
+    """None: an optional key that is not there."""
+    origin = variable.value_from
+    if origin is None:
+        return expand(variable.value, known)
+    if origin.field_ref is not None:
+        return field(pod, origin.field_ref.field_path, addresses)
+    if origin.config_map_key_ref:
+        return _key_of("configMap", origin.config_map_key_ref, objects, pod.metadata.namespace)
+    if origin.secret_key_ref:
+        return _key_of("secret", origin.secret_key_ref, objects, pod.metadata.namespace)
+    raise ConfigError(f"variable {variable.name}: this node sets no limits, so it has no values of resourceFieldRef")
+
+
+def field(pod: core.Pod, path: str, addresses: Addresses) -> str:
+    """A field of the pod for the downward API. Raises ConfigError for one that it does not offer."""
+    meta = pod.metadata
+    subscript = _SUBSCRIPT.fullmatch(path)
+    if subscript is not None:
+        table = meta.labels if subscript.group(1) == "labels" else meta.annotations
+        return table.get(subscript.group(2), "")
+    values = {
+        "metadata.name": meta.name,
+        "metadata.namespace": meta.namespace,
+        "metadata.uid": meta.uid,
+        "metadata.labels": _lines(meta.labels),
+        "metadata.annotations": _lines(meta.annotations),
+        "spec.nodeName": pod.spec.node_name,
+        "spec.serviceAccountName": pod.spec.service_account_name,
+        "status.podIP": next(iter(addresses.pod), ""),
+        "status.podIPs": ",".join(addresses.pod),
+        "status.hostIP": next(iter(addresses.host), ""),
+        "status.hostIPs": ",".join(addresses.host),
+    }
+    if path not in values:
+        raise ConfigError(f"unsupported fieldPath: {path}")
+    return values[path]
+
+
+def _lines(table: Mapping[str, str]) -> str:
+    return "\n".join(f'{name}="{value}"' for name, value in sorted(table.items()))
+
+
+_WORDS = {"configMap": ("configmap", "ConfigMap"), "secret": ("secret", "Secret")}
+
+
+def _key_of(kind: str, reference: Mapping[str, Any], objects: Sources, namespace: str) -> str | None:
+    name, key, optional = reference.get("name", ""), reference.get("key", ""), bool(reference.get("optional"))
+    data = objects.get(Source(kind, name))
+    if data is not None and key in data:
+        return data[key]
+    if optional:
+        return None
+    plural, word = _WORDS[kind]
+    if data is None:
+        raise ConfigError(f'{plural} "{name}" not found')
+    raise ConfigError(f"couldn't find key {key} in {word} {namespace}/{name}")
+
+
+def _all_of(entry: Mapping[str, Any], objects: Sources, namespace: str) -> dict[str, str]:
+    prefix = entry.get("prefix", "")
+    for kind in ("configMap", "secret"):
+        reference = entry.get(f"{kind}Ref")
+        if reference is None:
+            continue
+        data = objects.get(Source(kind, reference.get("name", "")))
+        if data is None:
+            if reference.get("optional"):
+                return {}
+            raise ConfigError(f'{_WORDS[kind][0]} "{reference.get("name", "")}" not found')
+        return {prefix + key: value for key, value in data.items()}
+    return {}
+
+
+def command(container: core.Container, values: Mapping[str, str]) -> list[str]:
+    """The words to run. Raises ConfigError: the images that are made of the node have no command of their own."""
+    words = [expand(word, values) for word in [*container.command, *container.args]]
+    if not container.command:
+        raise ConfigError("no command specified")
+    return words
+
+
+def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str) -> str:
+    """/etc/hosts: the pod's name under each of its addresses."""
+    name = hostname(pod)
+    names = name
+    if pod.spec.subdomain:
+        names = f"{name}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}\t{name}"
+    lines = [f"{address}\t{names}\n" for address in addresses]
+    aliases = [f"{alias.ip}\t{chr(9).join(alias.hostnames)}\n" for alias in pod.spec.host_aliases]
+    if aliases:
+        aliases.insert(0, "\n# Entries added by HostAliases.\n")
+    return HOSTS_HEAD + "".join(lines + aliases)
+
+
+def resolver_file(pod: core.Pod, cluster_dns: Sequence[str], domain: str, node: str) -> str:
+    """/etc/resolv.conf by dnsPolicy and dnsConfig; `node` is the node's own, used where there is no cluster DNS."""
+    policy, extra = pod.spec.dns_policy or "ClusterFirst", pod.spec.dns_config or {}
+    servers: list[str] = []
+    search: list[str] = []
+    options: dict[str, str] = {}
+    if policy == "ClusterFirst" and pod.spec.host_network:
+        policy = "Default"
+    if policy.startswith("ClusterFirst") and cluster_dns:
+        servers = list(cluster_dns)
+        search = [f"{pod.metadata.namespace}.svc.{domain}", f"svc.{domain}", domain]
+        options = {"ndots": "5"}
+    elif policy != "None":
+        if not extra:
+            return node
+        servers, search, options = _parse_resolver(node)
+    servers += [server for server in extra.get("nameservers", []) if server not in servers]
+    search += [name for name in extra.get("searches", []) if name not in search]
+    options |= {option["name"]: option.get("value") or "" for option in extra.get("options", [])}
+    lines = [f"search {' '.join(search)}\n"] if search else []
+    lines += [f"nameserver {server}\n" for server in servers]
+    if options:
+        lines.append("options " + " ".join(f"{k}:{v}" if v else k for k, v in options.items()) + "\n")
+    return "".join(lines)
+
+
+def _parse_resolver(text: str) -> tuple[list[str], list[str], dict[str, str]]:
+    servers, search, options = [], list[str](), dict[str, str]()
+    for words in map(str.split, text.splitlines()):
+        match words:
+            case ["nameserver", server, *_]:
+                servers.append(server)
+            case ["search", *names]:
+                search = names
+            case ["options", *given]:
+                options |= {name: value for name, _, value in (option.partition(":") for option in given)}
+    return servers, search, options

@@ -1,0 +1,222 @@
+"""What to do next for a pod: which sandbox and containers to start, and what has to wait. Pure.
+
+Init containers run one after the other, those that restart always (sidecars, KEP-753) stay; then the others
+start together. A container that ended is started again as restartPolicy says, after a pause that doubles with
+each time (kubelet's image and crash-loop back-off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from twinstack.api import core
+from twinstack.api.times import parse_time
+from twinstack.node.runtime.base import Container, Phase
+
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
+FORGIVEN_AFTER = 2 * LONGEST_PAUSE  # of running
+TERMINAL = ("Failed", "Succeeded")
+
+
+class Waiting(NamedTuple):
+    """Why a container does not run (v1 ContainerStateWaiting)."""
+
+    reason: str
+    message: str = ""
+
+
+class View(NamedTuple):
+    """What there is of a pod on this node: its containers by name, oldest first, and since when its sandbox
+    stands (Unix seconds; 0: there is none)."""
+
+    containers: Mapping[str, Sequence[Container]]
+    sandbox_since: float
+
+    def latest(self, name: str) -> Container | None:
+        runs = self.containers.get(name, ())
+        return runs[-1] if runs else None
+
+    def latest_here(self, name: str) -> Container | None:
+        """The latest run in the present sandbox: initialisation begins anew with each."""
+        latest = self.latest(name)
+        return latest if latest is not None and 0 < self.sandbox_since <= latest.created_at else None
+
+
+class Start(NamedTuple):
+    """One container to start now."""
+
+    container: core.Container
+    attempt: int
+
+
+class Plan(NamedTuple):
+    """The next step. `finished`: nothing of this pod will run again, what still does is to be stopped.
+
+    `failure`: reason and message of a pod that fails as a whole. `wake_at`: when to plan again at the latest.
+    """
+
+    finished: bool = False
+    needs_sandbox: bool = False
+    start: tuple[Start, ...] = ()
+    waiting: Mapping[str, Waiting] = {}
+    failure: Waiting | None = None
+    wake_at: float | None = None
+
+
+class _Pause:
+    __slots__ = ("length", "since")
+
+    def __init__(self, length: float, since: float) -> None:
+        self.length = length
+        self.since = since
+
+
+class Backoff:
+    """How long each container of one pod waits before it is started again; times are Unix seconds."""
+
+    def __init__(self) -> None:
+        self._pauses: dict[str, _Pause] = {}
+
+    def due(self, ended: Container) -> float:
+        """When a container that ended may be started again."""
+        pause = self._pauses.get(ended.key.name)
+        if pause is None or ended.finished_at - pause.since > FORGIVEN_AFTER:
+            return 0.0
+        return ended.finished_at + pause.length
+
+    def length(self, name: str) -> float:
+        pause = self._pauses.get(name)
+        return pause.length if pause is not None else 0.0
+
+    def restarted(self, ended: Container, now: float) -> None:
+        """Note that it is started again now: the first pause follows the second end."""
+        pause = self._pauses.get(ended.key.name)
+        if pause is None or ended.finished_at - pause.since > FORGIVEN_AFTER:
+            self._pauses[ended.key.name] = _Pause(FIRST_PAUSE, now)
+        else:
+            self._pauses[ended.key.name] = _Pause(min(pause.length * 2, LONGEST_PAUSE), now)
+
+    def remember(self, latest: Container) -> None:
+        """Take up a container of an earlier agent: its number of restarts tells how long it waited."""
+        if latest.key.attempt:
+            length = min(FIRST_PAUSE * 2.0 ** min(latest.key.attempt - 1, 10), LONGEST_PAUSE)
+            self._pauses[latest.key.name] = _Pause(length, latest.created_at)
+
+
+def is_sidecar(container: core.Container) -> bool:
+    """Whether an init container stays (its own restartPolicy is Always)."""
+    return container.restart_policy == "Always"
+
+
+def plan(pod: core.Pod, view: View, backoff: Backoff, now: float) -> Plan:
+    """The next step for a pod that is not being deleted."""
+    if pod.status.phase in TERMINAL:
+        return Plan(finished=True)
+    deadline = _deadline(pod)
+    if deadline is not None and now >= deadline:
+        text = "Pod was active on the node longer than the specified deadline"
+        return Plan(finished=True, failure=Waiting("DeadlineExceeded", text))
+    if not _has_future(pod, view):
+        return Plan(finished=True)
+    if not view.sandbox_since:
+        return Plan(needs_sandbox=True, wake_at=deadline)
+    ready, due = _eligible(pod, view)
+    start, waiting, times = [], {}, [deadline] if deadline is not None else []
+    for container in ready + due:
+        latest = view.latest(container.name)
+        if latest is None or latest.phase is Phase.CREATED:
+            start.append(Start(container, latest.key.attempt if latest else 0))
+            continue
+        when = backoff.due(latest) if view.latest_here(container.name) else 0.0
+        if when <= now:
+            start.append(Start(container, latest.key.attempt + 1))
+        else:
+            waiting[container.name] = Waiting("CrashLoopBackOff", _loop_message(pod, container, backoff))
+            times.append(when)
+    return Plan(start=tuple(start), waiting=waiting, wake_at=min(times, default=None))
+
+
+def _deadline(pod: core.Pod) -> float | None:
+    seconds, since = pod.spec.active_deadline_seconds, pod.status.start_time
+    return parse_time(since) + seconds if seconds is not None and since else None
+
+
+def _has_future(pod: core.Pod, view: View) -> bool:
+    """Whether something runs, or will."""
+    policy = pod.spec.restart_policy
+    if policy == "Never" and initialisation_failed(pod, view):
+        return False
+    return any(_goes_on(policy, view.latest(container.name)) for container in pod.spec.containers)
+
+
+def initialisation_failed(pod: core.Pod, view: View) -> bool:
+    """Whether an init container's last run failed."""
+    runs = [view.latest(container.name) for container in pod.spec.init_containers if not is_sidecar(container)]
+    return any(run is not None and run.phase is Phase.EXITED and run.exit_code != 0 for run in runs)
+
+
+def _goes_on(policy: str, latest: Container | None) -> bool:
+    return latest is None or latest.phase is not Phase.EXITED or is_restarted(policy, latest)
+
+
+def is_restarted(policy: str, ended: Container) -> bool:
+    """Whether restartPolicy starts a container that ended once more."""
+    return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
+
+
+def is_initialised(pod: core.Pod, view: View) -> bool:
+    """Whether the init containers have done their work in the present sandbox."""
+    if any(view.latest_here(container.name) for container in pod.spec.containers):
+        return True
+    return all(_is_done(container, view.latest_here(container.name)) for container in pod.spec.init_containers)
+
+
+def _is_done(container: core.Container, latest: Container | None) -> bool:
+    if latest is None:
+        return False
+    if is_sidecar(container):
+        return latest.phase is Phase.RUNNING
+    return latest.phase is Phase.EXITED and latest.exit_code == 0
+
+
+def _eligible(pod: core.Pod, view: View) -> tuple[list[core.Container], list[core.Container]]:
+    """Init containers, and others, that are to run now and do not."""
+    sidecars = [
+        container
+        for container in pod.spec.init_containers
+        if is_sidecar(container) and view.latest_here(container.name) and not _runs(view, container)
+    ]
+    if is_initialised(pod, view):
+        policy = pod.spec.restart_policy
+        mains = [c for c in pod.spec.containers if not _runs(view, c) and _is_wanted(policy, view, c)]
+        return sidecars, mains
+    for container in pod.spec.init_containers:
+        if _is_done(container, view.latest_here(container.name)):
+            continue
+        first = [] if _runs(view, container) or container in sidecars else [container]
+        return sidecars + first, []
+    return sidecars, []
+
+
+def _is_wanted(policy: str, view: View, container: core.Container) -> bool:
+    """A container whose run ended in an earlier sandbox is judged like one that ended in this."""
+    return _goes_on(policy, view.latest(container.name))
+
+
+def _runs(view: View, container: core.Container) -> bool:
+    latest = view.latest_here(container.name)
+    return latest is not None and latest.phase is Phase.RUNNING
+
+
+def _loop_message(pod: core.Pod, container: core.Container, backoff: Backoff) -> str:
+    meta = pod.metadata
+    pause = go_duration(backoff.length(container.name))
+    pod_text = f"{meta.name}_{meta.namespace}({meta.uid})"
+    return f"back-off {pause} restarting failed container={container.name} pod={pod_text}"
+
+
+def go_duration(seconds: float) -> str:
+    """Whole seconds as Go prints a Duration: 10s, 1m20s, 5m0s."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

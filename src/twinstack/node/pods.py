@@ -1,0 +1,246 @@
+"""The status of a pod, from what its containers do: phase, conditions, container states. Pure.
+
+As kubelet 1.36 writes it (pkg/kubelet/kubelet_pods.go, pkg/kubelet/status/generate.go, by behaviour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from twinstack.api import core, times
+from twinstack.api.meta import Condition
+from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_sidecar
+from twinstack.node.runtime.base import Container, Phase
+
+LOST = core.ContainerStateTerminated(
+    exit_code=137,
+    reason="ContainerStatusUnknown",
+    message="The container could not be located when the pod was terminated",
+)
+
+
+class Situation(NamedTuple):
+    """All that a pod's status follows from, besides the pod.
+
+    `addresses` and `host_addresses` are canonical text, primary family first. `ended`: nothing of the pod runs or
+    will run again. `waiting`: why containers that do not run do not, by name.
+    """
+
+    view: View
+    addresses: Sequence[str]
+    host_addresses: Sequence[str]
+    ended: bool = False
+    waiting: Mapping[str, Waiting] = {}
+    failure: Waiting | None = None
+
+
+def pod_status(pod: core.Pod, situation: Situation, now: str = "") -> core.PodStatus:
+    """The status to show. `now` is a meta/v1 Time for what changes."""
+    now = now or times.now()
+    inits = [_container_status(pod, c, situation) for c in pod.spec.init_containers]
+    mains = [_container_status(pod, c, situation) for c in pod.spec.containers]
+    phase = "Failed" if situation.failure else _phase(pod, inits, mains, situation)
+    if pod.status.phase in TERMINAL:
+        phase = pod.status.phase  # for good
+    status = core.PodStatus(
+        phase=phase,
+        conditions=_conditions(pod, phase, inits, mains, situation, now),
+        reason=situation.failure.reason if situation.failure else pod.status.reason,
+        message=situation.failure.message if situation.failure else pod.status.message,
+        start_time=pod.status.start_time or now,
+        init_container_statuses=inits,
+        container_statuses=mains,
+        observed_generation=pod.metadata.generation,
+    )
+    _set_addresses(status, pod, situation)
+    return status
+
+
+def _set_addresses(status: core.PodStatus, pod: core.Pod, situation: Situation) -> None:
+    """Addresses once shown stay when the network is taken away from a pod that ended."""
+    status.host_ips = [core.PodIP(ip=ip) for ip in situation.host_addresses] or pod.status.host_ips
+    status.host_ip = status.host_ips[0].ip if status.host_ips else ""
+    status.pod_ips = [core.PodIP(ip=ip) for ip in situation.addresses] or pod.status.pod_ips
+    status.pod_ip = status.pod_ips[0].ip if status.pod_ips else ""
+
+
+def _container_status(pod: core.Pod, container: core.Container, situation: Situation) -> core.ContainerStatus:
+    runs = situation.view.containers.get(container.name, ())
+    known = next((s for s in _reported(pod) if s.name == container.name), None)
+    status = core.ContainerStatus(name=container.name, image=container.image, started=False)
+    waiting = situation.waiting.get(container.name)
+    if not runs:
+        if situation.ended:
+            status.state = _final_state(known)
+        else:
+            default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+            status.state = _waiting(waiting or Waiting(default))
+        return status
+    latest, previous = runs[-1], runs[-2] if len(runs) > 1 else None
+    status.restart_count = latest.key.attempt
+    status.image, status.image_id = latest.image, latest.image_id
+    status.container_id = _id(latest)
+    if previous is not None:
+        status.last_state = core.ContainerState(terminated=_terminated(previous))
+    if latest.phase is Phase.RUNNING:
+        status.state = core.ContainerState(
+            running=core.ContainerStateRunning(started_at=times.format_time(latest.started_at))
+        )
+        status.started = True
+        status.ready = True
+    elif latest.phase is Phase.EXITED and waiting is not None:
+        status.state = _waiting(waiting)
+        status.last_state = core.ContainerState(terminated=_terminated(latest))
+    elif latest.phase is Phase.EXITED:
+        status.state = core.ContainerState(terminated=_terminated(latest))
+        status.ready = _counts_as_ready(container, pod, latest)
+    else:
+        status.state = _waiting(waiting or Waiting("ContainerCreating"))
+    return status
+
+
+def _reported(pod: core.Pod) -> list[core.ContainerStatus]:
+    return pod.status.init_container_statuses + pod.status.container_statuses
+
+
+def _final_state(known: core.ContainerStatus | None) -> core.ContainerState:
+    """Of a container that there is no trace of: as it was reported last if that was an end."""
+    if known is not None and known.state.terminated is not None:
+        return known.state
+    return core.ContainerState(terminated=LOST)
+
+
+def _counts_as_ready(container: core.Container, pod: core.Pod, latest: Container) -> bool:
+    """An init container is ready once it has done its work."""
+    return container in pod.spec.init_containers and not is_sidecar(container) and latest.exit_code == 0
+
+
+def _waiting(waiting: Waiting) -> core.ContainerState:
+    return core.ContainerState(waiting=core.ContainerStateWaiting(reason=waiting.reason, message=waiting.message))
+
+
+def _terminated(run: Container) -> core.ContainerStateTerminated:
+    state = core.ContainerStateTerminated(
+        exit_code=run.exit_code,
+        reason=run.reason,
+        started_at=times.format_time(run.started_at),
+        finished_at=times.format_time(run.finished_at),
+        container_id=_id(run),
+    )
+    if run.message:
+        state.message = run.message
+    return state
+
+
+def _id(run: Container) -> str:
+    return f"twinstack://{run.key.id}"
+
+
+def _phase(
+    pod: core.Pod, inits: list[core.ContainerStatus], mains: list[core.ContainerStatus], situation: Situation
+) -> str:
+    policy = pod.spec.restart_policy
+    sidecars = []
+    for container, status in zip(pod.spec.init_containers, inits, strict=True):
+        code = _last_exit_code(status)
+        if is_sidecar(container):
+            sidecars.append(status)
+        elif code is not None and code != 0:
+            if policy == "Never":
+                return "Failed"
+        elif status.state.terminated is None:
+            return "Pending"
+    if any(status.state.waiting and status.last_state.terminated is None for status in sidecars + mains):
+        return "Pending"
+    if any(status.state.running for status in sidecars + mains):
+        return "Running"
+    succeeded = all(_last_exit_code(status) == 0 for status in mains)
+    if not situation.ended and (policy == "Always" or (policy == "OnFailure" and not succeeded)):
+        return "Running"  # between two runs
+    return "Succeeded" if succeeded else "Failed"
+
+
+def _last_exit_code(status: core.ContainerStatus) -> int | None:
+    """Of a container that ended, or that waits to be started again."""
+    if status.state.terminated is not None:
+        return status.state.terminated.exit_code
+    if status.state.waiting is not None and status.last_state.terminated is not None:
+        return status.last_state.terminated.exit_code
+    return None
+
+
+def _conditions(
+    pod: core.Pod,
+    phase: str,
+    inits: list[core.ContainerStatus],
+    mains: list[core.ContainerStatus],
+    situation: Situation,
+    now: str,
+) -> list[Condition]:
+    """In kubelet's order; conditions of others are not ours to write."""
+    sandbox = situation.view.sandbox_since > 0 and not situation.ended
+    containers_ready = _containers_ready(pod, phase, inits, mains)
+    made = [
+        Condition(type="PodReadyToStartContainers", status=_truth(sandbox)),
+        _initialized(pod, phase, inits, situation),
+        _ready(pod, containers_ready),
+        containers_ready,
+        Condition(type="PodScheduled", status="True"),
+    ]
+    before = {condition.type: condition for condition in pod.status.conditions}
+    for condition in made:
+        old = before.get(condition.type)
+        unchanged = old is not None and old.status == condition.status
+        condition.last_transition_time = old.last_transition_time if old is not None and unchanged else now
+        condition.observed_generation = pod.metadata.generation
+    return made
+
+
+def _truth(value: bool) -> str:
+    return "True" if value else "False"
+
+
+def _initialized(pod: core.Pod, phase: str, inits: list[core.ContainerStatus], situation: Situation) -> Condition:
+    incomplete = [
+        status.name
+        for container, status in zip(pod.spec.init_containers, inits, strict=True)
+        if not (status.started is True if is_sidecar(container) else status.ready)
+    ]
+    if phase == "Succeeded":
+        return Condition(type="Initialized", status="True", reason="PodCompleted")
+    if incomplete and not is_initialised(pod, situation.view):
+        text = f"containers with incomplete status: [{' '.join(incomplete)}]"
+        return Condition(type="Initialized", status="False", reason="ContainersNotInitialized", message=text)
+    return Condition(type="Initialized", status="True")
+
+
+def _containers_ready(
+    pod: core.Pod, phase: str, inits: list[core.ContainerStatus], mains: list[core.ContainerStatus]
+) -> Condition:
+    if phase in TERMINAL:
+        reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
+        return Condition(type="ContainersReady", status="False", reason=reason)
+    sidecars = [s for c, s in zip(pod.spec.init_containers, inits, strict=True) if is_sidecar(c)]
+    unready = [status.name for status in sidecars + mains if not status.ready]
+    if unready:
+        text = f"containers with unready status: [{' '.join(unready)}]"
+        return Condition(type="ContainersReady", status="False", reason="ContainersNotReady", message=text)
+    return Condition(type="ContainersReady", status="True")
+
+
+def _ready(pod: core.Pod, containers: Condition) -> Condition:
+    """Ready if the containers are and every readiness gate is True (KEP-580)."""
+    if containers.status != "True":
+        return Condition(type="Ready", status="False", reason=containers.reason, message=containers.message)
+    present = {condition.type: condition.status for condition in pod.status.conditions}
+    problems = []
+    for gate in pod.spec.readiness_gates:
+        name = str(gate.get("conditionType", ""))
+        if name not in present:
+            problems.append(f'corresponding condition of pod readiness gate "{name}" does not exist.')
+        elif present[name] != "True":
+            problems.append(f'the status of pod readiness gate "{name}" is not "True", but {present[name]}')
+    if problems:
+        return Condition(type="Ready", status="False", reason="ReadinessGatesNotReady", message=", ".join(problems))
+    return Condition(type="Ready", status="True")
