@@ -119,9 +119,11 @@ def _proportional(limit: Limits, active: list[ReplicaSet]) -> Sizes:
         part = _part(limit, rs, left) if change else 0
         sizes[rs.metadata.name] = spec_replicas(rs) + part
         left -= part
-    if ordered and left:
-        first = ordered[0].metadata.name
-        sizes[first] = max(0, sizes[first] + left)
+    for rs in ordered:  # what rounding leaves over goes to the first that can take it
+        name = rs.metadata.name
+        extra = max(left, -sizes[name])
+        sizes[name] += extra
+        left -= extra
     return _differing(active, sizes)
 
 

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.controllers.workloads import NOW, pod, replica_set
+
+from twinstack.api.core import PodTemplateSpec
+from twinstack.api.meta import Condition
+from twinstack.controllers.replicas import DELETION_COST, next_available, pod_body, status_of, surplus, wanted
+
+BETTER: dict[str, Any] = {"name": "better", "node": "n2", "age": 2}
+
+
+@pytest.mark.parametrize(
+    ("worse", "better"),
+    [
+        ({"node": ""}, {"ready_for": None}),
+        ({"phase": "Pending", "ready_for": None}, {"phase": "Running", "ready_for": None}),
+        ({"phase": "Unknown"}, {"phase": "Running", "ready_for": None}),
+        ({"ready_for": None}, {"annotations": {DELETION_COST: "-5"}}),
+        ({"annotations": {DELETION_COST: "-5"}}, {"ready_for": 1}),
+        ({"annotations": {DELETION_COST: "no number"}}, {"annotations": {DELETION_COST: "1"}}),
+        ({"ready_for": 10}, {"ready_for": 1000, "restarts": 9}),
+        ({"restarts": 3, "age": 5}, {"restarts": 2}),
+        ({"age": 1}, {"age": 2}),
+        ({"ready_for": 900, "age": 1}, {"ready_for": 600, "age": 2}),  # the same power of two
+    ],
+)
+def test_what_serves_least_goes_first(worse: dict[str, Any], better: dict[str, Any]) -> None:
+    other: dict[str, Any] = {"name": "worse", "age": 2} | worse
+    pods = [pod(**(BETTER | better)), pod(**other)]
+    assert [victim.metadata.name for victim in surplus(pods, 1, NOW)] == ["worse"]
+    assert [victim.metadata.name for victim in surplus(pods[::-1], 1, NOW)] == ["worse"]
+
+
+def test_crowded_nodes_give_up_first() -> None:
+    pods = [pod("a", node="n1"), pod("b", node="n2"), pod("c", node="n2")]
+    assert surplus(pods, 1, NOW)[0].spec.node_name == "n2"
+
+
+def test_status_counts() -> None:
+    owner = replica_set("web-1", 3)
+    owner.metadata.generation = 7
+    owner.spec.min_ready_seconds = 30
+    pods = [
+        pod("ready", ready_for=60),
+        pod("fresh", ready_for=10),
+        pod("unlabeled", ready_for=None, labels={}),
+        pod("ending", deleted=True),
+        pod("done", phase="Succeeded"),
+    ]
+    status = status_of(owner, pods, None, NOW)
+    assert (status.replicas, status.fully_labeled_replicas, status.ready_replicas) == (3, 2, 2)
+    assert (status.available_replicas, status.terminating_replicas, status.observed_generation) == (1, 1, 7)
+    assert next_available(owner, pods, NOW) == pytest.approx(20)
+    assert next_available(owner, pods[:1], NOW) is None
+
+
+def test_a_failure_is_a_condition_and_goes_when_it_is_over() -> None:
+    owner = replica_set("web-1", 1)
+    failure = Condition(type="ReplicaFailure", status="True", reason="FailedCreate", message="quota")
+    owner.status.conditions = [failure, Condition(type="Theirs", status="True")]
+    assert [entry.type for entry in status_of(owner, [], failure, NOW).conditions] == ["Theirs", "ReplicaFailure"]
+    assert [entry.type for entry in status_of(owner, [], None, NOW).conditions] == ["Theirs"]
+
+
+def test_the_body_of_a_pod_is_the_template_and_its_owner() -> None:
+    owner = replica_set("web-1", 1)
+    owner.spec.template = PodTemplateSpec(
+        metadata={"labels": {"app": "web"}, "annotations": {"a": "b"}, "creationTimestamp": None, "name": "ignored"},
+        spec={"containers": [], "anything": {"kept": True}},
+    )
+    body = pod_body(owner)
+    assert body["spec"] == {"containers": [], "anything": {"kept": True}}
+    assert body["metadata"] == {
+        "labels": {"app": "web"},
+        "annotations": {"a": "b"},
+        "generateName": "web-1-",
+        "namespace": "shop",
+        "ownerReferences": [
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "name": "web-1",
+                "uid": "uid-web-1",
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def test_unset_replicas_mean_one() -> None:
+    owner = replica_set("web-1", 1)
+    owner.spec.replicas = None
+    assert wanted(owner) == 1

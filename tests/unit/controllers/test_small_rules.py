@@ -1,0 +1,155 @@
+"""Rules of a few lines each: taints, owners, trigger times, selection of controllers, flags."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+from tests.unit.controllers.workloads import deployment, pod
+
+from twinstack.api.core import ConfigMap, Node, NodeSpec, NodeStatus, Service, Taint
+from twinstack.api.errors import StatusError
+from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
+from twinstack.controllers import command
+from twinstack.controllers.context import namespace_ends
+from twinstack.controllers.ownership import Owner, Verdict, blocks, forgetting, judge, without_finalizer
+from twinstack.controllers.rootca import RootCA
+from twinstack.controllers.selection import select
+from twinstack.controllers.taints import desired_taints
+from twinstack.controllers.triggers import TriggerTimes
+
+
+def node(conditions: dict[str, str], taints: list[Taint] | None = None, unschedulable: bool = False) -> Node:
+    return Node(
+        metadata=ObjectMeta(name="n"),
+        spec=NodeSpec(taints=taints or [], unschedulable=unschedulable),
+        status=NodeStatus(conditions=[Condition(type=t, status=s) for t, s in conditions.items()]),
+    )
+
+
+OURS = Taint(key="node.kubernetes.io/not-ready", effect="NoSchedule", time_added="before")
+THEIRS = Taint(key="node.kubernetes.io/not-ready", effect="NoExecute")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "unschedulable", "keys"),
+    [
+        ({"Ready": "True"}, False, []),
+        ({}, False, []),
+        ({"Ready": "False"}, False, ["not-ready"]),
+        ({"Ready": "Unknown"}, False, ["unreachable"]),
+        ({"Ready": "True", "MemoryPressure": "True", "DiskPressure": "Unknown"}, False, ["memory-pressure"]),
+        ({"DiskPressure": "True", "PIDPressure": "True"}, False, ["disk-pressure", "pid-pressure"]),
+        ({"NetworkUnavailable": "True"}, True, ["unschedulable", "network-unavailable"]),
+    ],
+)
+def test_taints_follow_conditions(conditions: dict[str, str], unschedulable: bool, keys: list[str]) -> None:
+    taints = desired_taints(node(conditions, unschedulable=unschedulable), "now")
+    assert [taint.key for taint in taints] == [f"node.kubernetes.io/{key}" for key in keys]
+    assert all((taint.effect, taint.time_added) == ("NoSchedule", "now") for taint in taints)
+
+
+def test_taints_that_are_there_stay_as_they_are_and_foreign_ones_are_not_touched() -> None:
+    assert desired_taints(node({"Ready": "False"}, [THEIRS, OURS]), "now") == [THEIRS, OURS]
+    assert desired_taints(node({"Ready": "True"}, [THEIRS, OURS]), "now") == [THEIRS]
+
+
+def references(*uids: str) -> list[OwnerReference]:
+    return [OwnerReference(uid=uid, block_owner_deletion=uid == "b") for uid in uids]
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        ({"a": Owner.PRESENT, "b": Owner.PRESENT}, Verdict()),
+        ({"a": Owner.PRESENT, "b": Owner.ABSENT}, Verdict(forget=("b",))),
+        ({"a": Owner.WAITING, "b": Owner.PRESENT}, Verdict(forget=("a",))),
+        ({"a": Owner.ABSENT, "b": Owner.ABSENT}, Verdict(delete=True)),
+        ({"a": Owner.ABSENT, "b": Owner.WAITING}, Verdict(delete=True)),
+    ],
+)
+def test_an_object_lives_while_one_of_its_owners_does(states: dict[str, Owner], verdict: Verdict) -> None:
+    assert judge(references("a", "b"), states) == verdict
+
+
+def test_patches_of_ownership() -> None:
+    obj = pod("p")
+    obj.metadata.owner_references = references("a", "b")
+    assert (blocks(obj, "a"), blocks(obj, "b"), blocks(obj, "c")) == (False, True, False)
+    assert forgetting(obj, ("a",)) == {
+        "metadata": {"uid": "uid-p", "ownerReferences": [{"$patch": "delete", "uid": "a"}]}
+    }
+    obj.metadata.finalizers, obj.metadata.resource_version = ["orphan", "theirs"], "7"
+    assert without_finalizer(obj, "orphan")["metadata"]["finalizers"] == ["theirs"]
+    obj.metadata.finalizers = ["orphan"]
+    assert without_finalizer(obj, "orphan")["metadata"] == {
+        "uid": "uid-p",
+        "resourceVersion": "7",
+        "finalizers": None,
+    }
+
+
+def test_trigger_times_are_told_once_and_the_earliest_first() -> None:
+    times = TriggerTimes()
+    service = Service(metadata=ObjectMeta(name="s", uid="s", creation_timestamp="2026-01-01T00:00:00Z"))
+    assert times.observe(service, []) == "2026-01-01T00:00:00Z"
+    early, late = pod("a", ready_for=100), pod("b", ready_for=50)
+    first = early.status.conditions[0].last_transition_time
+    assert times.observe(service, [early, late]) == first
+    assert times.observe(service, [early, late]) is None
+    assert times.observe(service, [early, pod("c", ready_for=None)]) is None
+    times.forget("s")
+    assert times.observe(service, []) == "2026-01-01T00:00:00Z"
+
+
+KNOWN = ["endpointslice-controller", "namespace-controller", "serviceaccount-controller"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("*", KNOWN),
+        ("*,-namespace-controller", [KNOWN[0], KNOWN[2]]),
+        ("*,-namespace", [KNOWN[0], KNOWN[2]]),
+        ("namespace-controller", [KNOWN[1]]),
+        ("serviceaccount, endpointslice-controller", [KNOWN[0], KNOWN[2]]),
+        ("-namespace-controller", []),
+        ("", []),
+    ],
+)
+def test_selection(text: str, expected: list[str]) -> None:
+    assert select(text, KNOWN) == expected
+
+
+@pytest.mark.parametrize("text", ["nonsense", "*,-nonsense"])
+def test_selection_of_what_there_is_not(text: str) -> None:
+    with pytest.raises(ValueError, match='"nonsense" is not in the list of known controllers'):
+        select(text, KNOWN)
+
+
+def test_flags() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_flags(parser)
+    args = parser.parse_args(["--kubeconfig", "f", "--node-monitor-grace-period=1m30s", "--allocate-node-cidrs=false"])
+    assert (args.node_monitor_grace_period, args.allocate_node_cidrs, args.controllers) == (90.0, False, "*")
+    assert parser.parse_args(["--kubeconfig", "f", "--allocate-node-cidrs"]).allocate_node_cidrs is True
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--kubeconfig", "f", "--node-monitor-grace-period=soon"])
+
+
+def test_the_certificate_is_published_whole() -> None:
+    purpose = RootCA("PEM")
+    body = purpose.body()
+    good = ConfigMap(data=body["data"], metadata=ObjectMeta(annotations=body["metadata"]["annotations"]))
+    assert purpose.mend(good) is None
+    good.data = {"ca.crt": "old", "extra": "x"}
+    patch = purpose.mend(good)
+    assert patch is not None
+    assert patch["data"] == {"ca.crt": "PEM", "extra": None}
+
+
+def test_an_ending_namespace_is_known_by_its_cause() -> None:
+    cause = {"causes": [{"reason": "NamespaceTerminating", "message": "…", "field": "metadata.namespace"}]}
+    assert namespace_ends(StatusError(403, "Forbidden", "m", details=cause))
+    assert not namespace_ends(StatusError(403, "Forbidden", "m"))
+    assert deployment().key == "shop/web"
