@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinstack.api.core import Container, ContainerPort, Node, NodeSpec, NodeStatus, Pod, PodSpec, Taint, Toleration
+from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
+from twinstack.scheduler.decision import Decision, decide
+from twinstack.scheduler.filters import not_considered, obstacles, tolerated
+from twinstack.scheduler.loads import Load, Loads
+from twinstack.scheduler.quantities import thousandths
+from twinstack.scheduler.requests import Footprint, collide, footprint
+
+
+def node(
+    name: str = "n1",
+    *,
+    ready: str | None = "True",
+    labels: dict[str, str] | None = None,
+    taints: list[Taint] | None = None,
+    unschedulable: bool = False,
+    **allocatable: str,
+) -> Node:
+    return Node(
+        metadata=ObjectMeta(name=name, labels=labels or {}),
+        spec=NodeSpec(taints=taints or [], unschedulable=unschedulable),
+        status=NodeStatus(
+            conditions=[Condition(type="Ready", status=ready)] if ready else [], allocatable=dict(allocatable)
+        ),
+    )
+
+
+def pod(name: str = "p", owner: str = "", **spec: Any) -> Pod:
+    references = [OwnerReference(uid=owner, controller=True)] if owner else []
+    return Pod(metadata=ObjectMeta(name=name, uid=f"uid-{name}", owner_references=references), spec=PodSpec(**spec))
+
+
+def container(requests: dict[str, str] | None = None, **more: Any) -> Container:
+    return Container(name="c", resources={"requests": requests} if requests else {}, **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("1", 1000),
+        ("100m", 100),
+        ("1.5", 1500),
+        (".5", 500),
+        ("1e3", 1_000_000),
+        ("12E-1", 1200),
+        ("2k", 2_000_000),
+        ("1Ki", 1_024_000),
+        ("1.5Gi", 1_610_612_736_000),
+        ("1E", 10**21),
+        ("1n", 1),
+        ("-1", -1000),
+    ],
+)
+def test_quantities(text: str, expected: int) -> None:
+    assert thousandths(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1K", "1 Gi", "Gi", "1.2.3"])
+def test_no_quantities(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        thousandths(text)
+
+
+def test_a_footprint_is_what_runs_together_or_the_heaviest_step_before() -> None:
+    busy = pod(
+        owner="rs",
+        containers=[container({"cpu": "100m", "memory": "1Ki"}), container({"cpu": "200m"})],
+        init_containers=[
+            container({"cpu": "50m"}, restart_policy="Always"),
+            container({"cpu": "400m"}),
+            container({"memory": "1Ki"}),
+        ],
+    )
+    assert footprint(busy) == Footprint(
+        {"cpu": 450, "memory": 1_024_000, "pods": 1000}, frozenset(), "rs"
+    )  # 50m sidecar + 400m step outweighs 50m + 300m
+
+
+def test_host_ports() -> None:
+    ports = [
+        ContainerPort(container_port=1, host_port=80),
+        ContainerPort(container_port=1, host_port=81, host_ip="0.0.0.0", protocol="UDP"),
+        ContainerPort(container_port=2),
+        ContainerPort(container_port=1, host_port=82, host_ip="10.0.0.1"),
+    ]
+    taken = footprint(pod(containers=[container(ports=ports)])).ports
+    assert taken == {("", "TCP", 80), ("", "UDP", 81), ("10.0.0.1", "TCP", 82)}
+    assert collide(taken, {("fd00::1", "TCP", 80)})
+    assert collide(taken, {("", "TCP", 82)})
+    assert not collide(taken, {("", "UDP", 80), ("10.0.0.2", "TCP", 82)})
+
+
+TAINT = Taint(key="k", value="v", effect="NoSchedule")
+
+
+@pytest.mark.parametrize(
+    ("toleration", "expected"),
+    [
+        (Toleration(key="k", value="v"), True),
+        (Toleration(key="k", operator="Equal", value="v", effect="NoSchedule"), True),
+        (Toleration(key="k", value="w"), False),
+        (Toleration(key="k", operator="Exists"), True),
+        (Toleration(key="k", operator="Exists", effect="NoExecute"), False),
+        (Toleration(operator="Exists"), True),
+        (Toleration(operator="Exists", effect="NoSchedule"), True),
+        (Toleration(key="other", operator="Exists"), False),
+        (Toleration(value="v"), False),
+        (Toleration(key="k", operator="Unknown", value="v"), False),
+    ],
+)
+def test_tolerations(toleration: Toleration, expected: bool) -> None:
+    assert tolerated(TAINT, [toleration]) is expected
+
+
+def affinity(*terms: dict[str, Any]) -> dict[str, Any]:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
+
+
+def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+SELECTOR = "node(s) didn't match Pod's node affinity/selector"
+TAINTED = "node(s) had untolerated taint(s)"
+NOT_READY = [Toleration(key="node.kubernetes.io/not-ready", operator="Exists")]
+
+
+@pytest.mark.parametrize(
+    ("wish", "offer", "reasons"),
+    [
+        ({}, {}, []),
+        ({}, {"ready": None}, ["node(s) were not ready"]),
+        ({}, {"ready": "Unknown"}, ["node(s) were not ready"]),
+        ({"tolerations": NOT_READY}, {"ready": "False"}, []),
+        ({}, {"unschedulable": True}, ["node(s) were unschedulable"]),
+        ({"tolerations": [Toleration(operator="Exists")]}, {"unschedulable": True, "ready": "False"}, []),
+        ({}, {"taints": [TAINT]}, [TAINTED]),
+        ({}, {"taints": [Taint(key="k", effect="NoExecute")]}, [TAINTED]),
+        ({}, {"taints": [Taint(key="k", effect="PreferNoSchedule")]}, []),
+        ({"node_selector": {"disk": "ssd"}}, {"labels": {"disk": "ssd"}}, []),
+        ({"node_selector": {"disk": "ssd"}}, {"labels": {"disk": "hdd"}}, [SELECTOR]),
+        ({"node_selector": {"disk": ""}}, {}, [SELECTOR]),
+        ({"affinity": affinity(expression("a", "In", "x", "y"))}, {"labels": {"a": "y"}}, []),
+        ({"affinity": affinity(expression("a", "NotIn", "x"))}, {"labels": {"a": "x"}}, [SELECTOR]),
+        ({"affinity": affinity(expression("a", "Exists"))}, {}, [SELECTOR]),
+        ({"affinity": affinity(expression("a", "Gt", "4"))}, {"labels": {"a": "5"}}, []),
+        ({"affinity": affinity(expression("a", "Exists"), expression("b", "DoesNotExist"))}, {}, []),
+        ({"affinity": affinity({})}, {}, [SELECTOR]),
+        (
+            {"affinity": affinity({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]})},
+            {},
+            [],
+        ),
+        (
+            {"affinity": affinity({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]})},
+            {},
+            [SELECTOR],
+        ),
+        ({"containers": [container({"cpu": "2"})]}, {"cpu": "2"}, []),
+        (
+            {"containers": [container({"cpu": "2", "memory": "1Gi"})]},
+            {"cpu": "1", "memory": "1Mi"},
+            ["Insufficient cpu", "Insufficient memory"],
+        ),
+        ({"containers": [container({"example.com/gpu": "1"})]}, {"cpu": "1"}, ["Insufficient example.com/gpu"]),
+        ({"containers": [container({"cpu": "0"})]}, {}, []),
+        ({}, {"pods": "0"}, ["Too many pods"]),
+        ({}, {"pods": "1"}, []),
+    ],
+)
+def test_obstacles(wish: dict[str, Any], offer: dict[str, Any], reasons: list[str]) -> None:
+    wanted = pod(**wish)
+    assert obstacles(wanted, footprint(wanted), node(**offer), Load()) == reasons
+
+
+def test_what_runs_already_counts() -> None:
+    loads = Loads()
+    ports = [ContainerPort(container_port=1, host_port=80)]
+    loads.place("other", "n1", footprint(pod(containers=[container({"cpu": "1500m"}, ports=ports)])))
+    heavy, bound = pod(containers=[container({"cpu": "1"})]), pod(containers=[container(ports=ports)])
+    offer = node(cpu="2", pods="10")
+    assert obstacles(heavy, footprint(heavy), offer, loads["n1"]) == ["Insufficient cpu"]
+    assert obstacles(bound, footprint(bound), offer, loads["n1"]) == [
+        "node(s) didn't have free ports for the requested pod ports"
+    ]
+    assert obstacles(heavy, footprint(heavy), offer, loads["n2"]) == []
+
+
+def test_messages() -> None:
+    nobody = pod()
+    assert decide(nobody, footprint(nobody), [], Loads()) == Decision(None, "no nodes available to schedule pods")
+    picky = pod(node_selector={"disk": "ssd"})
+    nodes = [node("a"), node("b", taints=[TAINT]), node("c"), node("d", unschedulable=True)]
+    assert decide(picky, footprint(picky), nodes, Loads()) == Decision(
+        None,
+        f"0/4 nodes are available: 1 {TAINTED}, 1 node(s) were unschedulable, 2 {SELECTOR}.",
+    )
+
+
+def test_the_choice() -> None:
+    loads = Loads()
+    mine = pod(owner="rs")
+    taken = footprint(mine)
+    assert decide(mine, taken, [node("b"), node("a")], loads).node == "a"
+    loads.place("1", "a", footprint(pod()))
+    assert decide(mine, taken, [node("b"), node("a")], loads).node == "b"
+    loads.place("2", "b", taken)  # a sibling weighs more than strangers
+    loads.place("3", "a", footprint(pod()))
+    assert decide(mine, taken, [node("b"), node("a")], loads).node == "a"
+    disliked = node("a", taints=[Taint(key="k", effect="PreferNoSchedule")])
+    assert decide(mine, taken, [node("b"), disliked], loads).node == "b"
+
+
+def test_a_deployment_is_spread_evenly() -> None:
+    loads, nodes = Loads(), [node(f"n{n}") for n in range(3)]
+    for number in range(9):
+        one = pod(str(number), owner="rs")
+        chosen = decide(one, footprint(one), nodes, loads).node
+        assert chosen is not None
+        loads.place(one.metadata.uid, chosen, footprint(one))
+    assert [loads[f"n{n}"].pods for n in range(3)] == [3, 3, 3]
+
+
+_moves = st.lists(
+    st.tuples(
+        st.integers(0, 5), st.sampled_from(["n1", "n2", None]), st.integers(0, 3), st.sampled_from(["", "a", "b"])
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_moves)
+def test_loads_are_the_sum_of_what_is_placed(moves: list[tuple[int, str | None, int, str]]) -> None:
+    loads = Loads()
+    model: dict[int, tuple[str, Footprint]] = {}
+    for uid, target, cpu, owner in moves:
+        taken = Footprint({"cpu": cpu, "pods": 1000}, frozenset({("", "TCP", cpu)}), owner)
+        if target is None:
+            assert loads.remove(str(uid)) == (model.pop(uid, None) is not None)
+        else:
+            loads.place(str(uid), target, taken)
+            model[uid] = (target, taken)
+        for name in ("n1", "n2"):
+            here = [entry for place, entry in model.values() if place == name]
+            load = loads[name]
+            assert load.pods == len(here)
+            assert load.resources["cpu"] == sum(entry.resources["cpu"] for entry in here)
+            assert set(load.ports) == {port for entry in here for port in entry.ports}
+            assert sum(load.owners.values()) == len(here)
+
+
+def test_what_is_not_considered_is_named() -> None:
+    assert not_considered(pod()) == []
+    hard = {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]},
+        "podAffinity": {"preferred": []},
+    }
+    spread = [{"whenUnsatisfiable": "DoNotSchedule"}]
+    assert not_considered(pod(affinity=hard, topology_spread_constraints=spread)) == [
+        "podAntiAffinity",
+        "topologySpreadConstraints",
+    ]
+    assert not_considered(pod(topology_spread_constraints=[{"whenUnsatisfiable": "ScheduleAnyway"}])) == []
