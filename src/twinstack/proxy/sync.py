@@ -68,6 +68,9 @@ class FamilySync:
         touched = self.claims.apply(changes)
         if self.picture is None and now < self._retry_at:
             return False
+        if self.picture is not None and not changes and self.surroundings == self._laid_surroundings:
+            self._health.synced(self.family)
+            return True
         started = time.perf_counter()
         full = self.picture is None
         try:

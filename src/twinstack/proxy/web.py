@@ -6,7 +6,7 @@ import asyncio
 import http
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from twinstack.ip import Address, IPFamily
 
@@ -39,9 +39,8 @@ class _Exchange(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, transport.abort)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own are no subclass
+        self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:

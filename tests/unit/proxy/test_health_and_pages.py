@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 from twinstack.api.core import Node, NodeAddress, NodeSpec, NodeStatus, Taint
 from twinstack.api.meta import ObjectMeta
@@ -100,7 +101,7 @@ def run_with(pages: Pages, work: Callable[[int], Awaitable[T]], endpoint: str = 
         async with server:
             return await work(server.sockets[0].getsockname()[1])
 
-    return asyncio.run(main())
+    return uvloop.run(main())
 
 
 async def exchange(port: int, request: bytes, host: str = "127.0.0.1") -> tuple[bytes, bytes]:
