@@ -203,7 +203,8 @@ class TLSWire(asyncio.BufferedProtocol):
         return self._tls.getpeercert() if name == "peercert" else self._tcp.get_extra_info(name)
 
     def pause_reading(self) -> None:
-        self._tcp.pause_reading()
+        if not self._tcp.is_closing():
+            self._tcp.pause_reading()
 
     def resume_reading(self) -> None:
         if not self._tcp.is_closing():
