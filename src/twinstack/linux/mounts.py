@@ -128,6 +128,11 @@ def mounted(below: str = "/", table: str = "/proc/self/mountinfo") -> list[tuple
     return found
 
 
+def is_mount(path: str) -> bool:
+    """Whether another file system than its parent's begins at `path`: not so for a bind of the same one."""
+    return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
+
+
 def unmount_below(path: str) -> None:
     """Detach every mount at or below a path, the innermost first."""
     for point, _ in reversed(mounted(path)):

@@ -23,6 +23,8 @@ def status_patch(uid: str, known: core.PodStatus, wanted: core.PodStatus) -> JSO
     `wanted` belong to others and stay.
     """
     old, new = msgspec.to_builtins(known), msgspec.to_builtins(wanted)
+    if known.start_time:
+        new["startTime"] = known.start_time  # the first that was written counts
     status: JSON = {}
     for field in (*_PLAIN, *_ATOMIC):
         if old.get(field) != new.get(field):
@@ -46,6 +48,8 @@ def _conditions(known: list[Condition], wanted: list[Condition]) -> list[JSON]:
     changed = []
     for condition in wanted:
         old, new = before.get(condition.type, {}), msgspec.to_builtins(condition)
+        if old.get("status") == condition.status and "lastTransitionTime" in old:
+            new["lastTransitionTime"] = old["lastTransitionTime"]
         if any(old.get(field) != new.get(field) for field in new.keys() | (old.keys() - {"lastProbeTime"})):
             changed.append(dict.fromkeys(old.keys() - new.keys() - {"lastProbeTime"}) | new)
     return changed

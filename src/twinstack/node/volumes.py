@@ -69,16 +69,16 @@ class Volumes:
         Raises UnsupportedVolume, ConfigError for what is missing in the API, StatusError or OSError.
         """
         check(pod)
-        renewals = []
+        lifetime = float("inf")
         for volume in pod.spec.volumes:
             path = self._directory / volume["name"]
             if "emptyDir" in volume:
                 _make_empty(path, volume["emptyDir"] or {})
             else:
-                files, lifetime = await self._project(pod, volume["projected"], addresses)
+                files, seconds = await self._project(pod, volume["projected"], addresses)
                 _make_projected(path, files, int(volume["projected"].get("defaultMode") or 0o644))
-                renewals.append(lifetime)
-        self.renew_at = time.time() + min(renewals) * RENEW_AT if any(renewals) else None
+                lifetime = min(lifetime, seconds)
+        self.renew_at = time.time() + lifetime * RENEW_AT if lifetime < float("inf") else None
 
     def mounts(self, container: core.Container) -> list[Mount]:
         """What a container's volumeMounts show."""
@@ -152,17 +152,16 @@ def check(pod: core.Pod) -> None:
 
 
 def _make_empty(path: Path, wish: Mapping[str, Any]) -> None:
-    if path.is_dir():
-        return
-    path.mkdir(parents=True)
-    os.chmod(path, 0o777)
-    if wish.get("medium") == "Memory":
+    if not path.is_dir():
+        path.mkdir(parents=True)
+        os.chmod(path, 0o777)
+    if wish.get("medium") == "Memory" and not mounts.is_mount(str(path)):
         mounts.mount("tmpfs", str(path), "tmpfs", mounts.NOSUID | mounts.NODEV, "mode=777")
 
 
 def _make_projected(path: Path, files: Mapping[str, bytes], mode: int) -> None:
-    if not path.is_dir():
-        path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
+    if not mounts.is_mount(str(path)):
         flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
         mounts.mount("tmpfs", str(path), "tmpfs", flags, "mode=755,size=4m")
     for name, content in files.items():

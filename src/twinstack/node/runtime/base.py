@@ -117,8 +117,17 @@ class Runtime(Protocol):
     def name(self) -> str:
         """`name://version`, as in a Node's nodeInfo."""
 
-    def open(self, on_exit: Exited) -> list[Container]:
-        """Take up what an earlier agent left; returns all containers. `on_exit` is called in the event loop."""
+    def open(self, on_exit: Exited) -> None:
+        """Take up what an earlier agent left. `on_exit` is called in the event loop when a container has ended."""
+
+    def pods(self) -> list[str]:
+        """The uids of all pods that anything is left of."""
+
+    def containers(self, pod_uid: str) -> list[Container]:
+        """All containers of a pod, older attempts first."""
+
+    def volumes_directory(self, pod_uid: str) -> Path:
+        """Where the pod's volumes are kept; removed with its sandbox."""
 
     @property
     def images(self) -> list[str]:
@@ -129,8 +138,8 @@ class Runtime(Protocol):
 
     async def create_sandbox(self, config: SandboxConfig) -> None: ...
 
-    def has_sandbox(self, pod_uid: str) -> bool:
-        """Whether the pod's sandbox still stands: a restart of the machine takes it away."""
+    def sandbox_since(self, pod_uid: str) -> float:
+        """When the pod's sandbox was made; 0 if none stands, as after a restart of the machine."""
 
     async def stop_sandbox(self, pod_uid: str) -> None:
         """Kill its containers and give back what they share; logs and exit codes stay. Idempotent."""

@@ -52,7 +52,7 @@ class HostRuntime:
         self._layout = Layout(root)
         self._masks = [*MASKS, str(root), *hidden]
         self._submounts = _submounts(self._masks)
-        self._containers: dict[ContainerKey, Container] = {}
+        self._pods: dict[str, dict[ContainerKey, Container]] = {}
         self._first: dict[ContainerKey, processes.Process] = {}
         self._watched: dict[ContainerKey, int] = {}  # pidfd of the shim
         self._ended: dict[ContainerKey, asyncio.Event] = {}
@@ -67,13 +67,22 @@ class HostRuntime:
     def images(self) -> list[str]:
         return [IMAGE]
 
-    def open(self, on_exit: Exited) -> list[Container]:
+    def open(self, on_exit: Exited) -> None:
         self._on_exit = on_exit
         self._layout.pods.mkdir(parents=True, mode=0o700, exist_ok=True)
         for uid in self._layout.pod_uids():
+            self._pods[uid] = {}
             for directory in self._layout.containers(uid):
                 self._adopt(directory)
-        return list(self._containers.values())
+
+    def pods(self) -> list[str]:
+        return list(self._pods)
+
+    def containers(self, pod_uid: str) -> list[Container]:
+        return sorted(self._pods.get(pod_uid, {}).values(), key=lambda container: container.key)
+
+    def volumes_directory(self, pod_uid: str) -> Path:
+        return self._layout.pod(pod_uid) / "volumes"
 
     def check_image(self, image: str, pull_policy: str) -> None:
         if image.removesuffix(":latest") != IMAGE:
@@ -84,10 +93,11 @@ class HostRuntime:
             )
 
     async def create_sandbox(self, config: SandboxConfig) -> None:
+        self._pods.setdefault(config.pod_uid, {})
         await asyncio.to_thread(self._sandbox(config.pod_uid).create, config)
 
-    def has_sandbox(self, pod_uid: str) -> bool:
-        return self._sandbox(pod_uid).exists
+    def sandbox_since(self, pod_uid: str) -> float:
+        return self._sandbox(pod_uid).since if pod_uid in self._pods else 0.0
 
     async def stop_sandbox(self, pod_uid: str) -> None:
         await self._kill_all(pod_uid)
@@ -95,16 +105,15 @@ class HostRuntime:
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         await self._kill_all(pod_uid)
-        for key in self._keys(pod_uid):
-            self._forget(key)
         await asyncio.to_thread(self._sandbox(pod_uid).remove)
+        self._pods.pop(pod_uid, None)
 
     async def create(self, config: ContainerConfig) -> Container:
         container = Container(config.key, Phase.CREATED, config.image, IMAGE, time.time())
         directory = self._layout.container(config.key)
         record = Record(container.image, container.image_id, container.created_at)
         await asyncio.to_thread(directory.create, record, self._start_record(config, directory))
-        self._containers[config.key] = container
+        self._put(container)
         return container
 
     async def start(self, key: ContainerKey) -> Container:
@@ -117,10 +126,15 @@ class HostRuntime:
                 pid, report = await asyncio.to_thread(_spawn, directory.path, lock)
             finally:
                 os.close(lock)  # the shim holds it now
-            self._watch(key, os.pidfd_open(pid), pid)
-            failure = await _read_report(report)
+            shim_descriptor = os.pidfd_open(pid)
+            self._watch(key, shim_descriptor, pid)
+            try:
+                failure = await _read_report(report)
+            except TimeoutError:
+                signal.pidfd_send_signal(shim_descriptor, signal.SIGKILL)
+                failure = f"it was not ready to run within {START_TIMEOUT:.0f} s"
         if failure:
-            await self._ended[key].wait()
+            await self.wait(key)
             raise StartError(failure)
         return self._note_running(directory)
 
@@ -150,11 +164,11 @@ class HostRuntime:
     def _sandbox(self, pod_uid: str) -> SandboxDirectory:
         return SandboxDirectory(self._layout.pod(pod_uid))
 
-    def _keys(self, pod_uid: str) -> list[ContainerKey]:
-        return [key for key in self._containers if key.pod_uid == pod_uid]
+    def _put(self, container: Container) -> None:
+        self._pods.setdefault(container.key.pod_uid, {})[container.key] = container
 
     async def _kill_all(self, pod_uid: str) -> None:
-        keys = self._keys(pod_uid)
+        keys = list(self._pods.get(pod_uid, {}))
         for key in keys:
             self.kill(key, signal.SIGKILL)
         for key in keys:
@@ -172,7 +186,7 @@ class HostRuntime:
             running = _await_process(directory)
             descriptor = processes.open_descriptor(running.shim) if running else None
             if running is not None and descriptor is not None:
-                self._containers[key] = container
+                self._put(container)
                 self._watch(key, descriptor, 0)
                 self._note_running(directory)
                 return
@@ -181,16 +195,16 @@ class HostRuntime:
                 directory.remove()  # made, never started
                 return
             directory.write_unknown_exit()
-        self._containers[key] = _exited(container, directory)
+        self._put(_exited(container, directory))
 
     def _note_running(self, directory: ContainerDirectory) -> Container:
         key = directory.key
         running = directory.running()
-        container = self._containers[key]
+        container = self._pods[key.pod_uid][key]
         if running is not None and container.phase is Phase.CREATED:
             self._first[key] = running.first
             container = container._replace(phase=Phase.RUNNING, started_at=running.started_at)
-            self._containers[key] = container
+            self._put(container)
         return container
 
     def _watch(self, key: ContainerKey, descriptor: int, child: int) -> None:
@@ -212,15 +226,15 @@ class HostRuntime:
         if directory.exit() is None:
             log.warning("the process beside container %s of pod %s was killed", key.name, key.pod_uid)
             directory.write_unknown_exit()
-        container = _exited(self._containers[key], directory)
-        self._containers[key] = container
+        container = _exited(self._pods[key.pod_uid][key], directory)
+        self._put(container)
         self._ended.pop(key).set()
         self._on_exit(container)
 
     def _forget(self, key: ContainerKey) -> None:
         if key in self._watched:
             self._unwatch(key)
-        self._containers.pop(key, None)
+        self._pods.get(key.pod_uid, {}).pop(key, None)
         self._first.pop(key, None)
 
     def _start_record(self, config: ContainerConfig, directory: ContainerDirectory) -> dict[str, Any]:

@@ -34,11 +34,11 @@ class SandboxDirectory:
             directory.mkdir(exist_ok=True)
         for name, content in config.files.items():
             (self.etc / name).write_text(content)
-        (self.path / "network").write_text(config.network or "")
         try:
             flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
             mounts.mount("shm", str(self.shm), "tmpfs", flags, f"mode=1777,size={SHM_SIZE}")
             namespaces.in_thread(lambda: self._pin(config.hostname))
+            (self.path / "network").write_text(config.network or "")
         except BaseException:
             self.stop()
             raise
@@ -52,9 +52,11 @@ class SandboxDirectory:
             mounts.bind(f"/proc/thread-self/ns/{kind}", str(pin))
 
     @property
-    def exists(self) -> bool:
-        """Whether the namespaces stand: a restart of the machine takes them away."""
-        return all(namespaces.is_pinned(self.path / name) for name in _PINS)
+    def since(self) -> float:
+        """When it was made; 0 if the namespaces do not stand."""
+        if all(namespaces.is_pinned(self.path / name) for name in _PINS):
+            return (self.path / "network").stat().st_mtime
+        return 0.0
 
     @property
     def network(self) -> str:

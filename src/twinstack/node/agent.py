@@ -1,0 +1,241 @@
+"""The agent of one node: follows the pods that are bound to it, and the Nodes, and keeps both true.
+
+Everything runs in one event loop; what blocks for longer than a moment runs in threads. On its end pods go on:
+the next agent takes them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from twinstack.api import core
+from twinstack.api.errors import StatusError
+from twinstack.api.kinds import NODES, PODS, SERVICES
+from twinstack.client.events import EventRecorder
+from twinstack.client.informer import Informer
+from twinstack.client.rest import Client
+from twinstack.client.workqueue import WorkQueue
+from twinstack.ip import CIDR, Address
+from twinstack.node import masquerade
+from twinstack.node.leases import Leases
+from twinstack.node.lifecycle import Waiting
+from twinstack.node.network import PodNetwork
+from twinstack.node.registration import Identity, Registration
+from twinstack.node.routes import NodeRoutes
+from twinstack.node.runtime.base import Container, Runtime
+from twinstack.node.status import status_patch
+from twinstack.node.worker import NodeContext, PodWorker
+
+WORKERS = 16  # pods worked on at once; none of them waits long
+WRITERS = 4  # statuses written at once
+PATIENCE = 0.1  # seconds that a status waits while more is about to follow
+NETWORK_RETRY = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Settings(NamedTuple):
+    """What the agent is told when it starts."""
+
+    node_name: str
+    node_ips: list[Address]
+    port: int
+    root_dir: Path
+    netns_prefix: str
+    spared: list[CIDR]  # destinations towards which pods keep their address
+    cluster_dns: Sequence[str] = ()
+    cluster_domain: str = "cluster.local"
+
+
+class Agent:
+    """One node. `run` until cancelled."""
+
+    def __init__(self, client: Client, settings: Settings, runtime: Runtime) -> None:
+        self.settings = settings
+        self.runtime = runtime
+        self._client = client
+        self.network = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
+        self._events = EventRecorder(client, "kubelet", settings.node_name)
+        self._pod_informer = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
+        self._node_informer = Informer(client, NODES)
+        self._service_informer = Informer(
+            client, SERVICES, namespace="default", field_selector="metadata.name=kubernetes"
+        )
+        self._routes: NodeRoutes | None = None
+        self._network_problem: Waiting | None = Waiting("NetworkPluginNotReady", "the Node has no podCIDRs yet")
+        self._pod_cidrs: list[str] = []
+        self.pods: dict[str, core.Pod] = {}  # by uid
+        self._workers: dict[str, PodWorker] = {}
+        self._wanted: dict[str, core.PodStatus] = {}
+        self._queue = WorkQueue("pod")
+        self._writes = WorkQueue("status")
+        identity = Identity(settings.node_name, settings.node_ips, settings.port, str(settings.root_dir), runtime.name)
+        self._registration = Registration(client, self._node_informer, identity, lambda: self._network_problem)
+        self._context = NodeContext(
+            client=client,
+            runtime=runtime,
+            network=self.network,
+            recorder=self._events,
+            node_name=settings.node_name,
+            node_ips=[str(address) for address in settings.node_ips],
+            primary=settings.node_ips[0].family,
+            cluster_dns=settings.cluster_dns,
+            cluster_domain=settings.cluster_domain,
+            node_resolver=_node_resolver(),
+            services=lambda: list(self._service_informer.objects.values()),
+        )
+
+    async def run(self) -> None:
+        """For ever; cancel to stop. Containers go on."""
+        self.runtime.open(self._on_exit)
+        self._routes = NodeRoutes()
+        self._pod_informer.subscribe(self._on_pod)
+        self._node_informer.subscribe(self._on_node)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for work in (
+                    self._registration.run(),
+                    self._node_informer.run(),
+                    self._pod_informer.run(),
+                    self._service_informer.run(),
+                    self._events.run(),
+                    self._queue.run(self._sync, workers=WORKERS),
+                    self._writes.run(self._write_status, workers=WRITERS),
+                    self._sweep(),
+                ):
+                    tasks.create_task(work)
+        finally:
+            self.runtime.close()
+            self.network.close()
+            self._routes.close()
+
+    def container(self, namespace: str, name: str, container: str) -> tuple[core.Pod, list[Container]] | None:
+        """A pod and the runs of one of its containers, older first; None when it is not on this node."""
+        pod = self._pod_informer.objects.get(f"{namespace}/{name}")
+        if pod is None:
+            return None
+        runs = [run for run in self.runtime.containers(pod.metadata.uid) if run.key.name == container]
+        return pod, runs
+
+    async def _sweep(self) -> None:
+        """Once what should be is known, remove what is left of pods and Nodes that went while no agent ran."""
+        await asyncio.gather(self._pod_informer.synced(), self._node_informer.synced())
+        if self._routes is not None:
+            self._routes.sweep()
+        for uid in {*self.runtime.pods(), *self.network.pods()} - self.pods.keys():
+            log.info("pod %s was deleted while no agent ran: removing what is left of it", uid)
+            self._queue.add(uid)
+
+    # --- what happens
+
+    def _on_exit(self, container: Container) -> None:
+        self._queue.add(container.key.pod_uid)
+
+    def _on_pod(self, old: core.Pod | None, new: core.Pod | None) -> None:
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            self.pods.pop(old.metadata.uid, None)
+            self._queue.add(old.metadata.uid)
+        if new is not None:
+            self.pods[new.metadata.uid] = new
+            self._queue.add(new.metadata.uid)
+
+    def _on_node(self, old: core.Node | None, new: core.Node | None) -> None:
+        name = self.settings.node_name
+        node = new or old
+        if node is None or self._routes is None:
+            return
+        if node.metadata.name != name:
+            if new is not None:
+                self._routes.put(new)
+            else:
+                self._routes.drop(node.metadata.name)
+            return
+        self._registration.changed()
+        if new is not None and new.spec.pod_cidrs and new.spec.pod_cidrs != self._pod_cidrs:
+            self._open_network(new.spec.pod_cidrs)
+
+    def _open_network(self, texts: list[str]) -> None:
+        """Pods can run from now on; again when the Node was made anew with other podCIDRs."""
+        try:
+            cidrs = [CIDR.parse(text) for text in texts]
+            self.network.close()
+            self.network.open(cidrs, self.settings.node_ips)
+            masquerade.apply(cidrs, self.settings.spared)
+        except (OSError, ValueError) as error:
+            log.error("pod network: %s; again in %.0f s", error, NETWORK_RETRY)
+            self._network_problem = Waiting("NetworkPluginNotReady", str(error))
+            asyncio.get_running_loop().call_later(NETWORK_RETRY, self._open_network, texts)
+            return
+        self._pod_cidrs = texts
+        self._network_problem = None
+        log.info("pod network is ready: %s", ", ".join(texts))
+        self._registration.changed()
+        for uid in self.pods:
+            self._queue.add(uid)
+
+    # --- work on one pod
+
+    async def _sync(self, uid: str) -> None:
+        pod = self.pods.get(uid)
+        worker = self._workers.get(uid)
+        if pod is None and not self._pod_informer.has_synced:
+            return  # it may well exist
+        if worker is None:
+            worker = self._workers[uid] = PodWorker(self._context, uid)
+        if pod is None:
+            outcome = await worker.remove()
+        else:
+            self._announce(uid, worker.starting(pod), settled=False)
+            outcome = await worker.sync(pod)
+        self._announce(uid, outcome.status, settled=outcome.settled)
+        if outcome.gone:
+            await self._forget(uid, pod)
+        elif outcome.wake_at is not None:
+            self._queue.add(uid, delay=max(0.01, outcome.wake_at - time.time()))
+
+    def _announce(self, uid: str, status: core.PodStatus | None, *, settled: bool) -> None:
+        if status is not None:
+            self._wanted[uid] = status
+            self._writes.add(uid, delay=0.0 if settled else PATIENCE)
+
+    async def _write_status(self, uid: str) -> None:
+        pod, wanted = self.pods.get(uid), self._wanted.get(uid)
+        if pod is None or wanted is None:
+            return
+        meta = pod.metadata
+        patch = status_patch(uid, pod.status, wanted)
+        if patch is None:
+            return
+        try:
+            self._pod_informer.wrote(
+                await self._client.patch(PODS, meta.name, meta.namespace, patch, subresource="status")
+            )
+        except StatusError as error:
+            if error.code not in (404, 409):
+                raise
+            log.debug("status of pod %s: %s", pod.key, error)  # it is gone, or another has its name
+
+    async def _forget(self, uid: str, pod: core.Pod | None) -> None:
+        """Nothing is left of a pod here: let its object go."""
+        if pod is not None:
+            await self._write_status(uid)
+            try:
+                await self._client.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=uid, grace_period=0)
+            except StatusError as error:
+                if error.code not in (404, 409):
+                    raise
+            self._pod_informer.removed(pod)
+        self._workers.pop(uid, None)
+        self._wanted.pop(uid, None)
+
+
+def _node_resolver() -> str:
+    try:
+        return Path("/etc/resolv.conf").read_text()
+    except FileNotFoundError:
+        return ""
