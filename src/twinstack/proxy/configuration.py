@@ -25,6 +25,7 @@ class Configuration(NamedTuple):
     """Times are in seconds."""
 
     node_name: str
+    kubeconfig: str = ""  # path; empty: the service account of the pod we are in
     local_mode: LocalMode = LocalMode.NODE_CIDR
     cluster_cidrs: tuple[CIDR, ...] = ()
     node_port_blocks: tuple[CIDR, ...] | None = None  # None: the node's own addresses as its status gives them

@@ -1,0 +1,149 @@
+"""A running proxy: its parts, what runs beside what, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+
+from twinstack.client.events import EventRecorder
+from twinstack.client.kubeconfig import ClusterAccess
+from twinstack.client.rest import Client
+from twinstack.ip import IPFamily
+from twinstack.proxy import web
+from twinstack.proxy.configuration import Configuration, supported_families
+from twinstack.proxy.conntrack import Cleaner
+from twinstack.proxy.health import Health, eligible
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.metrics import CONTENT_TYPE, ProxyMetrics
+from twinstack.proxy.sync import Synchroniser
+from twinstack.proxy.tracker import ClusterTracker
+from twinstack.proxy.writer import Writer, foreign_proxies
+
+_BIND_RETRY = 5.0  # seconds
+_SETTLING = 1.0  # seconds until what was read at the start is taken for permanent
+
+log = logging.getLogger(__name__)
+
+
+def layout_of(family: IPFamily, configuration: Configuration) -> Layout:
+    return Layout(family, mark_bit=configuration.mark_bit, masquerade_all=configuration.masquerade_all)
+
+
+class Proxy:
+    """All parts, in the network namespace of the thread that makes it. Raises OSError without nf_tables or rights."""
+
+    def __init__(self, client: Client, configuration: Configuration, families: list[IPFamily]) -> None:
+        self.configuration = configuration
+        self.metrics = ProxyMetrics()
+        self.health = Health(families, sync_period=configuration.sync_period, metrics=self.metrics)
+        self.tracker = ClusterTracker(client, configuration, families, self.metrics)
+        self.events = EventRecorder(client, "kube-proxy", configuration.node_name)
+        self.cleaner = Cleaner(self.metrics)
+        self.writer = Writer()
+        self.sync = Synchroniser(
+            self.tracker.desired,
+            self.writer,
+            [layout_of(family, configuration) for family in families],
+            metrics=self.metrics,
+            health=self.health,
+            cleaner=self.cleaner,
+            min_interval=configuration.min_sync_period,
+            synced=self.tracker.programmed,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled. The tables stay when it ends."""
+        self.tracker.changed = self.sync.wake
+        self.tracker.moved = self._moved
+        self.tracker.follow_interfaces()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for informer in self.tracker.informers:
+                    tasks.create_task(informer.run())
+                tasks.create_task(show_pages("healthz", self.configuration.healthz, self._health_pages()))
+                tasks.create_task(show_pages("metrics", self.configuration.metrics, self._metrics_pages()))
+                tasks.create_task(self.cleaner.run())
+                tasks.create_task(self.events.run())
+                await self.tracker.ready()
+                self._start()
+                await self.sync.watch()
+        finally:
+            self.tracker.close()
+            self.writer.close()
+
+    def _start(self) -> None:
+        self._moved()
+        self.sync.start()
+        if self.tracker.node is not None:
+            families = " and ".join(self.tracker.families)
+            self.events.event(self.tracker.node, "Normal", "Starting", f"Service proxy for {families}")
+        asyncio.get_running_loop().call_later(_SETTLING, gc.freeze)
+
+    def _moved(self) -> None:
+        self.health.node_eligible = eligible(self.tracker.node)
+        for family in self.tracker.families:
+            self.sync.surround(family, self.tracker.surroundings(family))
+        if self.tracker.desired.pending:
+            self.sync.wake()
+
+    def _health_pages(self) -> web.Pages:
+        return {"/healthz": self.health.healthz, "/livez": self.health.livez}
+
+    def _metrics_pages(self) -> web.Pages:
+        def metrics() -> web.Page:
+            return web.Page(200, CONTENT_TYPE, self.metrics.text().encode())
+
+        return {
+            "/metrics": metrics,
+            "/healthz": lambda: web.plain("ok"),
+            "/proxyMode": lambda: web.plain("nftables"),
+        }
+
+
+async def show_pages(name: str, endpoint: str, pages: web.Pages) -> None:
+    """Listen as long as the proxy runs; an address that is taken is tried again and again."""
+    failed = False
+    while endpoint:
+        try:
+            server = await web.serve(endpoint, pages)
+        except OSError as error:
+            if not failed:
+                log.error("cannot serve %s on %s: %s; trying again", name, endpoint, error)
+            failed = True
+            await asyncio.sleep(_BIND_RETRY)
+            continue
+        async with server:
+            await server.serve_forever()
+
+
+async def serve(access: ClusterAccess, configuration: Configuration) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code."""
+    families = supported_families()
+    client = Client(access, user_agent="twinstack-proxy")
+    try:
+        try:
+            for table in foreign_proxies():
+                log.warning("table %s is here: two proxies on one node answer for the same addresses", table)
+            proxy = Proxy(client, configuration, families)
+        except OSError as error:
+            log.error("cannot program nf_tables: %s; the proxy needs root or CAP_NET_ADMIN", error)
+            return 1
+        log.info("proxy of node %s for %s", configuration.node_name, " and ".join(families))
+        task = asyncio.create_task(proxy.run())
+        _on_signals(task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return 0
+    finally:
+        await client.close()
+    return 1
+
+
+def _on_signals(stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)

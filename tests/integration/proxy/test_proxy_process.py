@@ -1,0 +1,283 @@
+"""The program as the cluster runs it: against an API, through its end, kill and restart, with its pages and flags."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.integration.proxy.bed import FAMILIES, NODE, NODE_CLIENT_SIDE, PORT, Bed, ask_datagram, cluster_ip, pod
+from tests.integration.proxy.fake_cluster import NODE_OBJECT, FakeCluster
+from tests.unit.dataplane.objects import endpoint, service, slice_
+
+from twinstack.api.core import Node, NodeSpec, ServicePort, Taint
+from twinstack.api.discovery import EndpointPort, EndpointSlice
+from twinstack.api.times import now
+from twinstack.ip import IPFamily
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.writer import remove_tables
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+WEB = service(
+    "web",
+    *(cluster_ip(family) for family in FAMILIES),
+    type="NodePort",
+    ports=[
+        ServicePort(name="http", protocol="TCP", port=80, node_port=30080),
+        ServicePort(name="dns", protocol="UDP", port=53),
+    ],
+    session_affinity="ClientIP",
+)
+
+
+def behind(family: IPFamily, *numbers: int) -> EndpointSlice:
+    ports = [EndpointPort(name="http", port=PORT), EndpointPort(name="dns", protocol="UDP", port=PORT)]
+    found = slice_("web", family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=ports)
+    found.metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"] = now()
+    return found
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    bed = Bed()
+    try:
+        bed.build()
+        yield bed
+    finally:
+        bed.remove()
+
+
+class World:
+    """A cluster of one node, and proxies to run on it."""
+
+    def __init__(self, bed: Bed, directory: Path) -> None:
+        self.bed = bed
+        self.directory = directory
+        self.cluster = FakeCluster(bed)
+
+    async def begin(self) -> None:
+        self.kubeconfig = await self.cluster.start(self.directory)
+        self.cluster.put("services", WEB)
+        for family in FAMILIES:
+            self.cluster.put("endpointslices", behind(family, 1))
+
+    async def run(self, *flags: str) -> asyncio.subprocess.Process:
+        """Start the program on the node."""
+        program = [sys.executable, "-m", "twinstack.cli.main", "proxy", "--hostname-override", NODE.upper()]
+        return await asyncio.create_subprocess_exec(
+            *("nsenter", f"--net={self.bed.node}", *program, "--kubeconfig", str(self.kubeconfig), *flags),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def output(self, *flags: str) -> tuple[int, str, str]:
+        process = await self.run(*flags)
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    @asynccontextmanager
+    async def proxy(self, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A running one; it is stopped gracefully at the end."""
+        process = await self.run(*flags)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await asyncio.wait_for(process.communicate(), 10)
+
+    async def answers(self, family: IPFamily, expected: str | None = None, *, within: float = 5) -> str:
+        """Who answers at the Service's address; waits for `expected`, or for an answer at all."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                found = (await asyncio.to_thread(self.bed.ask, self.bed.client, cluster_ip(family)))[0]
+            except OSError as error:
+                found = str(error)
+            if found == expected or (expected is None and found.startswith(("10.", "fd"))):
+                return found
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.01)
+
+    async def page(self, port: int, path: str) -> tuple[str, str]:
+        """Status line and body of a page of the proxy."""
+        connection = self.bed.on_node(lambda: socket.create_connection(("127.0.0.1", port), 5))
+        reader, writer = await asyncio.open_connection(sock=connection)
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+        head, _, body = answer.partition("\r\n\r\n")
+        return head.split("\r\n")[0], body
+
+
+def play(bed: Bed, directory: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        world = World(bed, directory)
+        await world.begin()
+        try:
+            await scenario(world)
+        finally:
+            await world.cluster.stop()
+
+    try:
+        asyncio.run(main())
+    finally:
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        async with world.proxy() as process:
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1))
+                world.cluster.put("endpointslices", behind(family, 2))
+                await world.answers(family, pod(family, 2), within=1)
+            assert (await world.page(10256, "/healthz"))[0].endswith("200 OK")
+            assert (await world.page(10249, "/proxyMode"))[1] == "nftables"
+            metrics = (await world.page(10249, "/metrics"))[1]
+            assert 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1' in metrics
+            code, _, explained = await world.output("--cleanup")
+            assert (code, "stop it first" in explained) == (1, True)
+            process.send_signal(signal.SIGTERM)
+            _, log = await asyncio.wait_for(process.communicate(), 5)
+            assert process.returncode == 0
+            assert log.decode().count("not acted on: sessionAffinity") == 1
+        assert world.cluster.selectors == {
+            "services": "!service.kubernetes.io/service-proxy-name",
+            "endpointslices": "!service.kubernetes.io/headless",
+            "nodes": f"metadata.name={NODE}",
+            "servicecidrs": "",
+        }
+        assert [event["reason"] for event in world.cluster.events] == ["Starting"]
+        await world.answers(FAMILIES[0], pod(FAMILIES[0], 2))  # the tables outlive the process
+        assert (await world.output("--cleanup"))[0] == 0
+        assert "twinstack-proxy" not in bed.nft("list", "ruleset")
+
+    play(bed, tmp_path, scenario)
+
+
+def test_killed_and_restarted(bed: Bed, tmp_path: Path) -> None:
+    family = FAMILIES[1]
+
+    async def scenario(world: World) -> None:
+        async with world.proxy() as process:
+            await world.answers(family, pod(family, 1))
+            process.kill()
+            await process.communicate()
+        await world.answers(family, pod(family, 1))
+        world.cluster.put("endpointslices", behind(family, 3))
+        world.cluster.remove("services", WEB)
+        other = service("other", cluster_ip(FAMILIES[0], 20))
+        world.cluster.put("services", other)
+        async with world.proxy():
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                listed = await asyncio.to_thread(bed.nft, "list", "ruleset")
+                if cluster_ip(FAMILIES[0], 20) in listed:
+                    break
+            assert cluster_ip(FAMILIES[0], 20) in listed
+            assert cluster_ip(family) + " . tcp" not in listed
+
+    play(bed, tmp_path, scenario)
+
+
+def test_udp_flows_move_when_their_endpoint_goes(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        async with world.proxy():
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1))
+                with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
+                    assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
+                    world.cluster.put("endpointslices", behind(family, 2))
+                    for _ in range(100):
+                        await asyncio.sleep(0.02)
+                        answer = ask_datagram(asking, cluster_ip(family), 53)[0]
+                        if answer == pod(family, 2):
+                            break
+                    assert answer == pod(family, 2)
+
+    play(bed, tmp_path, scenario)
+
+
+def test_a_node_that_leaves_says_so(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        async with world.proxy():
+            await world.answers(FAMILIES[0], pod(FAMILIES[0], 1))
+            leaving = Node(
+                metadata=NODE_OBJECT.metadata,
+                status=NODE_OBJECT.status,
+                spec=NodeSpec(taints=[Taint(key="ToBeDeletedByClusterAutoscaler", effect="NoSchedule")]),
+            )
+            world.cluster.put("nodes", leaving)
+            await asyncio.sleep(0.1)
+            assert (await world.page(10256, "/healthz"))[0].endswith("503 Service Unavailable")
+            assert (await world.page(10256, "/livez"))[0].endswith("200 OK")
+
+    play(bed, tmp_path, scenario)
+
+
+def test_node_ports_follow_the_interfaces(bed: Bed, tmp_path: Path) -> None:
+    family = FAMILIES[0]
+
+    async def scenario(world: World) -> None:
+        flags = ("--nodeport-addresses", "10.1.0.0/24,10.7.0.0/24", "--healthz-bind-address", "")
+        async with world.proxy(*flags):
+            await world.answers(family, pod(family, 1))
+            ask = bed.ask
+            assert (await asyncio.to_thread(ask, bed.client, NODE_CLIENT_SIDE[family], 30080))[0] == pod(family, 1)
+            command = ("nsenter", f"--net={bed.node}", "ip", "address")
+            adding = await asyncio.create_subprocess_exec(*command, "add", "10.7.0.1/32", "dev", "lo")
+            assert await adding.wait() == 0
+            await asyncio.sleep(0.2)
+            assert (await asyncio.to_thread(ask, bed.client, "10.7.0.1", 30080))[0] == pod(family, 1)
+            removing = await asyncio.create_subprocess_exec(*command, "del", "10.7.0.1/32", "dev", "lo")
+            assert await removing.wait() == 0
+
+    play(bed, tmp_path, scenario)
+
+
+def test_dry_run_shows_and_writes_nothing(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        code, shown, _ = await world.output("--dry-run")
+        assert code == 0
+        assert f"[{cluster_ip(FAMILIES[1])}]:80/TCP" in shown
+        assert f"{pod(FAMILIES[0], 1)}:8080" in shown
+        code, shown, _ = await world.output("--dry-run", "-o", "json")
+        front_ends = json.loads(shown)["IPv6"]["frontEnds"]
+        assert {f["via"] for f in front_ends} == {"ClusterIP", "NodePort"}
+        assert front_ends[0]["endpoints"] == [f"[{pod(FAMILIES[1], 1)}]:8080"]
+        assert "twinstack-proxy" not in bed.nft("list", "ruleset")
+
+    play(bed, tmp_path, scenario)
+
+
+def test_flags_that_mean_nothing_are_explained(bed: Bed, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.yaml"
+    configuration.write_text("kind: KubeProxyConfiguration\nmode: ipvs\nconntrack: {maxPerCore: 1000}\n")
+
+    async def scenario(world: World) -> None:
+        for flags, words in (
+            (("--proxy-mode", "iptables"), "only nftables is there"),
+            (("--detect-local-mode", "BridgeInterface"), "known here are ClusterCIDR, NodeCIDR"),
+            (("--cluster-cidr", "10.0.0.0"), "not a CIDR block"),
+            (("--iptables-sync-period", "soon"), "not a duration"),
+            (("--config", str(configuration)), "only nftables is there"),
+            (("--config", "/nowhere"), "cannot read /nowhere"),
+        ):
+            code, _, explained = await world.output(*flags)
+            assert code == 2
+            assert words in explained
+        assert "not acted on: conntrack.maxPerCore" in (await world.output("--config", str(configuration)))[2]
+
+    play(bed, tmp_path, scenario)

@@ -1,0 +1,73 @@
+"""Flags and kube-proxy's configuration file → one configuration."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import pytest
+
+from twinstack.ip import CIDR
+from twinstack.proxy.configuration import Configuration, LocalMode
+from twinstack.proxy.flags import add_flags, read_flags
+
+CONFIG = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: /etc/kubeconfig, burst: 0}
+clusterCIDR: 10.244.0.0/16,fd00:10:244::/56
+hostnameOverride: ""
+mode: nftables
+nodePortAddresses: [10.0.0.0/8, "fd00::/8"]
+metricsBindAddress: ""
+nftables: {masqueradeAll: true, masqueradeBit: 13, minSyncPeriod: 1s, syncPeriod: 0s}
+winkernel: {networkName: lan}
+"""
+
+
+def read(*arguments: str) -> Configuration:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return read_flags(parser.parse_args(arguments))
+
+
+def test_defaults() -> None:
+    found = read("--hostname-override", " Node-A ")
+    assert found.node_name == "node-a"
+    assert found.local_mode is LocalMode.NODE_CIDR
+    assert found.node_port_blocks is None
+    assert (found.sync_period, found.min_sync_period, found.mark_bit) == (30.0, 0.02, 14)
+    assert (found.healthz, found.metrics) == ("0.0.0.0:10256", "127.0.0.1:10249")
+
+
+def test_a_cluster_range_chooses_the_mode_unless_told_otherwise() -> None:
+    assert read("--cluster-cidr", "10.0.0.0/8").local_mode is LocalMode.CLUSTER_CIDR
+    flags = ("--cluster-cidr", "10.0.0.0/8", "--detect-local-mode", "NodeCIDR")
+    assert read(*flags).local_mode is LocalMode.NODE_CIDR
+
+
+def test_the_least_interval_has_a_floor() -> None:
+    assert read("--iptables-min-sync-period", "0s").min_sync_period == 0.02
+    assert read("--iptables-min-sync-period", "1s").min_sync_period == 1.0
+
+
+def test_a_configuration_file_wins_over_flags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "config.conf"
+    path.write_text(CONFIG)
+    with caplog.at_level(logging.WARNING):
+        found = read("--config", str(path), "--kubeconfig", "other", "--hostname-override", "n1")
+    assert found.kubeconfig == "/etc/kubeconfig"
+    assert found.node_name == "n1"  # an empty field sets nothing
+    assert found.cluster_cidrs == (CIDR.parse("10.244.0.0/16"), CIDR.parse("fd00:10:244::/56"))
+    assert found.node_port_blocks == (CIDR.parse("10.0.0.0/8"), CIDR.parse("fd00::/8"))
+    assert (found.masquerade_all, found.mark_bit, found.min_sync_period, found.sync_period) == (True, 13, 1.0, 30.0)
+    assert [record.message.split(": ", 1)[1] for record in caplog.records] == ["not acted on: winkernel.networkName"]
+
+
+@pytest.mark.parametrize("text", ["", "kind: Other\n", "[1]\n", "a: b: c\n"])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"holds no KubeProxyConfiguration|cannot read"):
+        read("--config", str(path))
