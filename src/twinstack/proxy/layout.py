@@ -16,6 +16,7 @@ import enum
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from twinstack.dataplane.model import Protocol
 from twinstack.ip import IPFamily
@@ -46,6 +47,7 @@ class Kind(enum.IntEnum):
         return f"{name}-{count}" if count else name
 
 
+@cache
 def class_word(kind: Kind, count: int = 0) -> bytes:
     """Magic, kind, count; the lowest four bits stay 0, which priority bands read as best effort."""
     return struct.pack("=I", _MAGIC | kind << 16 | count << 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -183,6 +184,39 @@ def test_connections_last_when_their_service_changes(bed: Bed, program: Program,
         assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
         program.put(endpoints(family, 1, 2))
         assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_flow_is_lost_while_endpoints_come_and_go(bed: Bed, program: Program, family: IPFamily) -> None:
+    """A packet may read a class that a commit then makes smaller: its look-up of the index must not miss."""
+    program.put(web(), endpoints(family, 1))
+    answered, lost = 0, list[OSError]()
+    done = threading.Event()
+
+    def connect() -> None:
+        nonlocal answered
+        while not done.is_set():
+            try:
+                bed.ask(bed.client, cluster_ip(family))
+                answered += 1
+            except OSError as error:
+                lost.append(error)
+
+    clients = [threading.Thread(target=connect) for _ in range(2)]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 1.0
+    flips = 0
+    while time.monotonic() < deadline:
+        program.put(endpoints(family, 1, 2, 3, 4, 5))
+        program.put(endpoints(family, 1))
+        flips += 2
+    done.set()
+    for client in clients:
+        client.join()
+    assert lost == []
+    assert answered > 50
+    assert flips > 50
 
 
 @pytest.mark.parametrize("family", FAMILIES)
