@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from twinstack.api.errors import bad_request, invalid
+from twinstack.api.schema import zero_object
 from twinstack.server.tables import columns, row
 from twinstack.server.versions import Version, View
 
@@ -74,7 +75,7 @@ class Whole:
     def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
         metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
         obj = {"kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
-        return event_frame("BOOKMARK", encode(obj))
+        return event_frame("BOOKMARK", encode(zero_object(self._view.resource.schema) | obj))
 
 
 class _RawMetadata(msgspec.Struct):

@@ -134,7 +134,7 @@ def list_options(request: Request, *, watch: bool) -> ListOptions:
         initial_events=None if initial is None else boolean(initial[0]),
     )
     _raise("ListOptions", _list_errors(options, text, watch=watch))
-    return msgspec.structs.replace(options, resource_version=resource_version(text, watch=watch))
+    return msgspec.structs.replace(options, resource_version=resource_version(text, listing=not watch))
 
 
 def _list_errors(options: ListOptions, version: str, *, watch: bool) -> list[FieldError]:
@@ -170,14 +170,14 @@ def _list_errors(options: ListOptions, version: str, *, watch: bool) -> list[Fie
     return errors
 
 
-def resource_version(text: str, *, watch: bool = False) -> int | None:
-    """A resourceVersion parameter. Raises StatusError 400, or for watches a 500 without reason, as upstream."""
+def resource_version(text: str, *, listing: bool) -> int | None:
+    """A resourceVersion parameter. Raises StatusError: 400 when listing, else a 500 without reason, as upstream."""
     if not text:
         return None
     problem = _unsigned_problem(text)
     if problem:
         message = f'resourceVersion: Invalid value: "{text}": {problem}'
-        raise StatusError(500, "", message) if watch else bad_request(f"invalid resource version: {message}")
+        raise bad_request(f"invalid resource version: {message}") if listing else StatusError(500, "", message)
     return int(text)
 
 

@@ -22,6 +22,7 @@ from twinstack.server.watchers import Change, WatchGroups
 from twinstack.store import Event, Record
 
 HISTORY_CHANGES = 10_000
+HISTORY_BYTES = 64 << 20
 HISTORY_SECONDS = 300.0
 
 
@@ -35,6 +36,7 @@ class Collection:
         self._versions: dict[str, Version] = {}
         self._keys: list[str] = []  # sorted
         self._history: deque[Change] = deque()
+        self._history_bytes = 0
 
     def load(self, records: Iterable[Record]) -> None:
         """Fill with what the store held when it was opened."""
@@ -105,8 +107,17 @@ class Collection:
     def _remember(self, change: Change) -> None:
         history = self._history
         history.append(change)
-        while len(history) > HISTORY_CHANGES or history[0].time < change.time - HISTORY_SECONDS:
-            self.floor = history.popleft().revision
+        self._history_bytes += change.size
+        while (
+            len(history) > HISTORY_CHANGES
+            or self._history_bytes > HISTORY_BYTES
+            or history[0].time < change.time - HISTORY_SECONDS
+        ):
+            forgotten = history.popleft()
+            self._history_bytes -= forgotten.size
+            self.floor = forgotten.revision
+            if not history:
+                break
 
 
 class WatchCache:

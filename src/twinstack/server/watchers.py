@@ -24,6 +24,11 @@ class Change(NamedTuple):
     new: Version | None
     time: float  # monotonic, seconds
 
+    @property
+    def size(self) -> int:
+        """Bytes that remembering it costs: those of the version it replaced."""
+        return 0 if self.old is None else len(self.old.value)
+
 
 class Watcher:
     """One watch: the frames that its connection has yet to take."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from twinstack.server.handlers.listing import page
+from twinstack.server.handlers.listing import page, wait_for
 from twinstack.server.messages import Request, Response, Route
 from twinstack.server.options import list_options, resource_version
 from twinstack.server.registry import Registry
@@ -20,11 +20,12 @@ class Reading:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def get(self, request: Request, route: Route) -> Response:
+    async def get(self, request: Request, route: Route) -> Response:
         """One object, or what a subresource shows of it. Raises StatusError."""
         view = view_of(route.resource)
         representation = choose(request, view, single=True)
-        resource_version(request.parameter("resourceVersion"), watch=True)
+        wanted = resource_version(request.parameter("resourceVersion"), listing=False)
+        await wait_for(self._registry.cache, wanted)
         version = self._registry.get(route)
         shape = shape_of(route)
         if type(shape) is not Shape:

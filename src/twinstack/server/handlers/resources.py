@@ -21,7 +21,7 @@ class ResourceHandler:
     async def handle(self, request: Request, route: Route) -> Answer:
         match routing.verb_of(request, route):
             case "get":
-                return self._reading.get(request, route)
+                return await self._reading.get(request, route)
             case "list":
                 return await self._reading.list(request, route)
             case "watch":

@@ -15,6 +15,7 @@ import msgspec
 from twinstack.api import metadata
 from twinstack.api.errors import FieldError, invalid_object
 from twinstack.api.resources import Resource
+from twinstack.api.schema import field_at, zero_object
 from twinstack.api.validation import NameRule, dns_subdomain, path_segment
 from twinstack.ip import CIDR, Address
 from twinstack.server.messages import UserInfo
@@ -64,6 +65,13 @@ class Change(msgspec.Struct):
     warnings: list[str] = []
 
 
+def empty_status(resource: Resource) -> JSON:
+    """The status of an object nobody has acted on yet."""
+    field = field_at(resource.schema, ("status",))
+    assert field is not None
+    return zero_object(field.type)
+
+
 class Strategy:
     """A kind without rules of its own; kinds override what differs.
 
@@ -76,6 +84,7 @@ class Strategy:
 
     name_rule: NameRule = staticmethod(dns_subdomain)
     counted_metadata: tuple[str, ...] = ()  # fields of metadata whose change counts for the generation
+    status_on_create = False  # what a create says about the status is kept
     metadata_twice = True  # an update judges the metadata also by the rules of a create of this kind
 
     def default(self, obj: JSON) -> None:
@@ -98,8 +107,8 @@ class Strategy:
         return []
 
     def create(self, ctx: WriteContext, obj: JSON) -> Change:
-        if ctx.resource.has_status:
-            obj.pop("status", None)
+        if ctx.resource.has_status and not self.status_on_create:
+            obj["status"] = empty_status(ctx.resource)
         self.prepare_create(ctx, obj)
         self._check(ctx, obj, [*self.metadata_on_create(ctx, obj), *self.validate(ctx, obj, None)])
         return Change(object=obj, warnings=self.warnings(ctx, obj, None))
