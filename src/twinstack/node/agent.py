@@ -185,6 +185,8 @@ class Agent:
         worker = self._workers.get(uid)
         if pod is None and not self._pod_informer.has_synced:
             return  # it may well exist
+        if pod is None and worker is None and uid not in {*self.runtime.pods(), *self.network.pods()}:
+            return  # it went, and nothing is left
         if worker is None:
             worker = self._workers[uid] = PodWorker(self._context, uid)
         if pod is None:

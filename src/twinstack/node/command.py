@@ -1,0 +1,104 @@
+"""Run a node's agent: its pods, their network, and the kubelet API that serves their logs.
+
+It works in the network namespace in which it is started. On SIGTERM pods go on, and the next agent takes them
+up; --cleanup removes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+
+from twinstack.client.process import run_component
+from twinstack.client.rest import Client
+from twinstack.ip import CIDR, Address
+from twinstack.ip.addresses import parse_addresses
+from twinstack.node.agent import Agent, Settings
+from twinstack.node.runtime.base import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--kubeconfig", metavar="FILE", help="how to reach the API server")
+    add("--node-ip", metavar="A[,B]", help="this node's addresses, one a family; the first decides pods' primary")
+    add("--hostname-override", metavar="NAME", help="the Node's name; otherwise the host name")
+    add("--network-plugin", choices=("kubenet",), default="kubenet", help="kubenet: the built-in pod network")
+    add("--non-masquerade-cidr", default="", metavar="A[,B]", help="where pods keep their address: the pods' blocks")
+    add("--root-dir", default="/var/lib/twinstack-node", metavar="DIR", help="state of pods, kept over restarts")
+    add("--runtime-dir", default="/run/twinstack-node", metavar="DIR", help="sockets")
+    add("--netns-prefix", default="pod", metavar="P", help="pods' namespaces are /run/netns/P-HASH")
+    add("--port", type=int, default=10250, help="of the kubelet API; 0: none")
+    add("--tls-cert-file", metavar="FILE", help="certificate of the kubelet API")
+    add("--tls-private-key-file", metavar="FILE", help="its key")
+    add("--client-ca-file", metavar="FILE", help="authority of the kubelet API's clients")
+    add("--cluster-dns", default="", metavar="A[,B]", help="DNS servers for pods; otherwise they use the node's")
+    add("--cluster-domain", default="cluster.local", metavar="D", help="domain of the cluster's names")
+    add("--cleanup", action="store_true", help="remove every pod of --root-dir and --netns-prefix, and exit")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.cleanup:
+        from twinstack.node.cleanup import remove_everything
+
+        return remove_everything(Path(args.root_dir), args.netns_prefix)
+    missing = [flag for flag in ("kubeconfig", "node_ip") if not getattr(args, flag)]
+    if missing:
+        log.error("--%s must be given", missing[0].replace("_", "-"))
+        return 2
+
+    async def main(client: Client) -> None:
+        chosen = settings(args)
+        agent = Agent(client, chosen, _runtime(chosen.root_dir, args.runtime_dir))
+        server = await _listen(agent, args) if args.port else None
+        try:
+            await agent.run()
+        finally:
+            if server is not None:
+                server.close()
+
+    return run_component("node", args.kubeconfig, main)
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """Raises ValueError for flags that cannot be."""
+    try:
+        node_ips = parse_addresses(args.node_ip)
+    except ValueError:
+        text = "must contain either a single IP or a dual-stack pair of IPs"
+        raise ValueError(f'bad --node-ip "{args.node_ip}": {text}') from None
+    return Settings(
+        node_name=args.hostname_override or socket.gethostname().lower(),
+        node_ips=node_ips,
+        port=args.port,
+        root_dir=Path(args.root_dir).resolve(),
+        netns_prefix=args.netns_prefix,
+        spared=[CIDR.parse(text) for text in args.non_masquerade_cidr.split(",") if text],
+        cluster_dns=[str(Address.parse(text)) for text in args.cluster_dns.split(",") if text],
+        cluster_domain=args.cluster_domain,
+    )
+
+
+def _runtime(root: Path, runtime_dir: str) -> Runtime:
+    """The built-in one; no container sees the state of clusters."""
+    from twinstack.node.runtime.host import HostRuntime
+
+    root.mkdir(parents=True, mode=0o700, exist_ok=True)
+    home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
+    return HostRuntime(root, hidden=[os.path.abspath(path) for path in (home, runtime_dir)])
+
+
+async def _listen(agent: Agent, args: argparse.Namespace) -> asyncio.Server:
+    from twinstack.node import http
+    from twinstack.node.server import KubeletServer
+
+    for flag in ("tls_cert_file", "tls_private_key_file", "client_ca_file"):
+        if not getattr(args, flag):
+            raise ValueError(f"--{flag.replace('_', '-')} must be given, or --port 0")
+    context = http.tls_context(args.tls_cert_file, args.tls_private_key_file, args.client_ca_file)
+    return await http.serve(KubeletServer(agent).handle, args.port, context)

@@ -1,0 +1,178 @@
+"""The kubelet API of this node, for the API server: container logs, the pods that are here, health.
+
+`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /healthz`.
+Only clients with a certificate of the cluster's authority get an answer, and only the API server's own (or an
+administrator's) more than the health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from twinstack.api import core, times
+from twinstack.linux.inotify import CREATE, MODIFY, MOVED_TO, Inotify
+from twinstack.node.agent import Agent
+from twinstack.node.http import Answer, Request
+from twinstack.node.logs import LogOptions, LogReader
+from twinstack.node.runtime.base import Container, Phase
+
+TRUSTED_NAMES = frozenset({"kube-apiserver-kubelet-client"})
+TRUSTED_GROUPS = frozenset({"system:masters", "kubeadm:cluster-admins"})
+LOOK_EVERY = 1.0  # seconds: whether a container whose log is followed has ended
+
+
+class _Refused(Exception):
+    """A request that cannot be answered; `answer` says why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.answer = Answer(status, text.encode())
+
+
+class KubeletServer:
+    """Answers requests about an agent's pods."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def handle(self, request: Request) -> Answer:
+        try:
+            match request.path:
+                case ["healthz"]:
+                    return Answer(body=b"ok")
+                case ["pods"]:
+                    _authorize(request)
+                    return self._pods()
+                case ["containerLogs", namespace, pod, container]:
+                    _authorize(request)
+                    return self._logs(request, namespace, pod, container)
+        except _Refused as refused:
+            return refused.answer
+        return Answer(404, b"404 page not found\n")
+
+    def _pods(self) -> Answer:
+        items: list[core.Pod] = list(self._agent.pods.values())
+        body: dict[str, Any] = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return Answer(body=msgspec.json.encode(body), content_type="application/json")
+
+    def _logs(self, request: Request, namespace: str, name: str, container: str) -> Answer:
+        options = log_options(request, time.time())
+        found = self._agent.container(namespace, name, container)
+        if found is None:
+            raise _Refused(404, f'pod "{name}" does not exist')
+        pod, runs = found
+        known = {c.name for c in pod.spec.init_containers + pod.spec.containers}
+        if container not in known:
+            raise _Refused(404, f'container "{container}" not found in pod "{name}"')
+        run = _chosen(runs, pod, container, previous=_flag(request, "previous"))
+        path = self._agent.runtime.log_path(run.key)
+
+        def ended() -> bool:
+            state = self._agent.container(namespace, name, container)
+            runs_now = state[1] if state is not None else []
+            return all(now.key != run.key or now.phase is not Phase.RUNNING for now in runs_now)
+
+        return Answer(stream=stream_log(path, options, ended, request.gone))
+
+
+def _authorize(request: Request) -> None:
+    names, groups = request.subject.get("commonName", []), request.subject.get("organizationName", [])
+    if TRUSTED_NAMES.isdisjoint(names) and TRUSTED_GROUPS.isdisjoint(groups):
+        raise _Refused(403, f"Forbidden (user={names[0] if names else ''}, verb=get, resource=nodes)")
+
+
+def _flag(request: Request, name: str) -> bool:
+    return request.parameter(name).lower() in ("true", "1")
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.parameter(name)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise _Refused(400, f"{name} must be a number, not {text!r}")
+    return int(text)
+
+
+def log_options(request: Request, now: float) -> LogOptions:
+    """The options in a request's parameters."""
+    since = b""
+    seconds = _number(request, "sinceSeconds")
+    if seconds is not None:
+        since = times.format_time(now - seconds).removesuffix("Z").encode()
+    elif request.parameter("sinceTime"):
+        try:
+            since = times.format_time(times.parse_time(request.parameter("sinceTime"))).removesuffix("Z").encode()
+        except ValueError as error:
+            raise _Refused(400, str(error)) from None
+    return LogOptions(
+        follow=_flag(request, "follow"),
+        tail_lines=_number(request, "tailLines"),
+        since=since,
+        timestamps=_flag(request, "timestamps"),
+        limit_bytes=_number(request, "limitBytes"),
+    )
+
+
+def _chosen(runs: list[Container], pod: core.Pod, container: str, *, previous: bool) -> Container:
+    """The run whose log is wanted, in kubelet's words if there is none."""
+    name = pod.metadata.name
+    started = [run for run in runs if run.phase is not Phase.CREATED]
+    if previous:
+        if len(started) < 2 and not (started and started[-1].phase is Phase.EXITED and _is_waiting(pod, container)):
+            raise _Refused(400, f'previous terminated container "{container}" in pod "{name}" not found')
+        return started[-1] if _is_waiting(pod, container) else started[-2]
+    if not started:
+        reason = "ContainerCreating"
+        for status in pod.status.init_container_statuses + pod.status.container_statuses:
+            if status.name == container and status.state.waiting is not None:
+                reason = status.state.waiting.reason
+        raise _Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}')
+    return started[-1]
+
+
+def _is_waiting(pod: core.Pod, container: str) -> bool:
+    return any(s.name == container and s.state.waiting is not None for s in pod.status.container_statuses)
+
+
+async def stream_log(
+    path: Path, options: LogOptions, ended: Callable[[], bool], gone: asyncio.Future[None]
+) -> AsyncGenerator[bytes, None]:
+    """The log, and with `follow` what comes until the container has ended or the reader is gone."""
+    watch = Inotify() if options.follow else None
+    reader = LogReader(path, options)
+    changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        if watch is not None:
+            watch.watch(str(path.parent), MODIFY | CREATE | MOVED_TO)
+            loop.add_reader(watch.fileno(), lambda: changed.set() if watch.read() else None)
+        while True:
+            over = ended()
+            for part in reader.read():
+                yield part
+            if watch is None or over or reader.exhausted or gone.done():
+                return
+            await _either(changed, gone)
+            changed.clear()
+    finally:
+        reader.close()
+        if watch is not None:
+            loop.remove_reader(watch.fileno())
+            watch.close()
+
+
+async def _either(changed: asyncio.Event, gone: asyncio.Future[None]) -> None:
+    """Wait for a change or for the reader to go, and at most for a moment."""
+    waiting = asyncio.ensure_future(changed.wait())
+    either: set[asyncio.Future[Any]] = {waiting, gone}
+    try:
+        await asyncio.wait(either, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
