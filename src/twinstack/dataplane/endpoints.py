@@ -43,9 +43,9 @@ def gather(slices: Iterable[EndpointSlice], node: str) -> Endpoints:
     merged: Endpoints = {}
     for slice_ in slices:
         ports = [
-            (port.port, merged.setdefault((port.name or "", protocol), {}))
+            (port.port or 0, merged.setdefault((port.name or "", protocol), {}))
             for port in slice_.ports or ()
-            if port.port and (protocol := Protocol.parse(port.protocol)) is not None
+            if 0 < (port.port or 0) < 1 << 16 and (protocol := Protocol.parse(port.protocol)) is not None
         ]
         for endpoint in slice_.endpoints or ():
             if not endpoint.addresses:

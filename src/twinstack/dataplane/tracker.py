@@ -6,6 +6,7 @@ next `take`; no other is looked at.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from twinstack.dataplane.services import state_of
 from twinstack.ip import IPFamily
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+log = logging.getLogger(__name__)
 
 
 class Change(NamedTuple):
@@ -101,7 +104,11 @@ class Tracker:
         service = self._services.get(key)
         if service is None:
             return NOTHING
-        return state_of(service, self._slices.get((key, family), {}).values(), family, self._node)
+        try:
+            return state_of(service, self._slices.get((key, family), {}).values(), family, self._node)
+        except ValueError as error:  # an address that no API server lets pass; the other Services must not suffer
+            log.warning("Service %s is left out in %s: %s", key, family, error)
+            return NOTHING
 
     def _mark(self, key: str) -> None:
         for family in self._families:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.dataplane.objects import endpoint, service, slice_
@@ -179,3 +180,11 @@ def test_an_address_passes_to_its_next_owner_in_any_order() -> None:
         (front_end,) = world.claims[V4]
         assert front_end.name.service == "b"
         assert world.claims[V4].losers(front_end.slot) == []
+
+
+def test_a_service_nobody_can_read_leaves_the_others_alone(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.play(("service", "default/a", service("a", "10.96.0.300")))
+    world.play(("service", "default/b", service("b", "10.96.0.2")))
+    assert [change.service for change in world.tracker.take()] == ["default/b"]
+    assert "Service default/a is left out in IPv4" in caplog.text
