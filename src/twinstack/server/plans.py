@@ -69,10 +69,11 @@ class Plan:
         self._created = created
         return self
 
-    def remove(self, key: str, expect: int | None, also: Sequence[Operation] = ()) -> Plan:
+    def remove(self, key: str, expect: int | None, also: Sequence[Operation] = (), *, told: bool = True) -> Plan:
+        """`told`: the answer has the resourceVersion of the removal. An update that ends in one keeps the old."""
         self.operations += [Delete(key, expect), *also]
         self._own = len(self.operations) - 1 - len(also)
-        self._removed = True
+        self._removed = told
         return self
 
     def rehearse(self) -> Plan:

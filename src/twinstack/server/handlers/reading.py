@@ -47,7 +47,6 @@ def answer(parts: Sequence[bytes], representation: Representation, status: int =
     """JSON parts in the media type that was chosen."""
     if not representation.yaml:
         return Response(status=status, body=parts)
-    import yaml  # people ask for it, programs do not
+    from twinstack.server.yamlanswers import encode  # people ask for it, programs do not
 
-    text = yaml.safe_dump(msgspec.json.decode(b"".join(parts)), sort_keys=True, allow_unicode=True)
-    return Response(status=status, body=text.encode(), content_type=YAML_TYPE)
+    return Response(status=status, body=encode(msgspec.json.decode(b"".join(parts))), content_type=YAML_TYPE)
