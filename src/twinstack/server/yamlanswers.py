@@ -12,7 +12,9 @@ class _Dumper(yaml.SafeDumper):
 
     def choose_scalar_style(self) -> str:
         style: str = super().choose_scalar_style()
-        if "\n" in self.event.value and self.analysis.allow_block and not (self.flow_level or self.simple_key_context):
+        analysis = self.analysis
+        block = analysis is not None and analysis.multiline and analysis.allow_block
+        if block and not self.flow_level and not self.simple_key_context:
             return "|"
         return '"' if style == "'" else style
 
