@@ -149,7 +149,8 @@ class Synchroniser:
         self._min_interval = min_interval
         self._synced = synced
         self.families = {layout.family: FamilySync(layout, writer, metrics, health) for layout in layouts}
-        self._timer: asyncio.Handle | None = None
+        self._timer: asyncio.Handle | None = None  # for changes
+        self._retry: asyncio.TimerHandle | None = None  # for families that failed
         self._last = float("-inf")  # loop time of the last sync
         self._started = False
 
@@ -177,9 +178,10 @@ class Synchroniser:
 
     def sync(self) -> None:
         """Write what is pending, now."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._retry):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._retry = None
         now = asyncio.get_running_loop().time()
         changes = defaultdict[IPFamily, list[Change]](list)
         for change in self._tracker.take():
@@ -227,9 +229,9 @@ class Synchroniser:
 
     def _schedule_retry(self) -> None:
         due = [state.retry_at for state in self.families.values() if state.retry_at is not None]
-        if due and self._timer is None:
+        if due:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(min(due), loop.time() + 0.001), self.sync)
+            self._retry = loop.call_at(max(min(due), loop.time() + 0.001), self.sync)
 
     def _clean_flows(self, state: FamilySync, *, everything: bool) -> None:
         """Have UDP flows looked at whose serving endpoints changed; all of them after the first sync."""
