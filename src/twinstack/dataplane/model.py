@@ -116,7 +116,7 @@ class ServiceState(NamedTuple):
 
     cluster_ip: Address | None = None
     front_ends: tuple[FrontEnd, ...] = ()
-    hairpins: frozenset[Hairpin] = frozenset()
+    hairpins: tuple[Hairpin, ...] = ()  # sorted, each once
 
 
 NOTHING = ServiceState()

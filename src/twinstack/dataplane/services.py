@@ -54,7 +54,7 @@ def state_of(service: Service, slices: Iterable[EndpointSlice], family: IPFamily
         name = ServicePortName(service.metadata.namespace, service.metadata.name, port.name, protocol)
         front_ends += _front_ends(service, port, address, name, carriers, _serving(protocol, behind.values()))
         hairpins |= {Hairpin(t, protocol) for t in (*carriers.cluster, *carriers.local) if behind[t].local}
-    return ServiceState(address, tuple(front_ends), frozenset(hairpins))
+    return ServiceState(address, tuple(front_ends), tuple(sorted(hairpins)))
 
 
 def _serving(protocol: Protocol, endpoints: Iterable[Endpoint]) -> frozenset[Target]:
