@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from twinstack.api.kinds import Kind
-from twinstack.api.meta import Object
+from twinstack.api.meta import Object, ObjectMeta
 from twinstack.client.status import status_error
 
 T = TypeVar("T", bound=Object)
@@ -34,6 +34,15 @@ class _AnyEvent(msgspec.Struct):
     object: msgspec.Raw
 
 
+class _BookmarkMeta(msgspec.Struct, rename="camel"):
+    resource_version: str
+    annotations: dict[str, str] = {}
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _BookmarkMeta
+
+
 class EventDecoder(Generic[T]):
     """Cuts a stream of chunks into lines and decodes them.
 
@@ -42,6 +51,7 @@ class EventDecoder(Generic[T]):
     """
 
     def __init__(self, kind: Kind[T]) -> None:
+        self._type = kind.type
         self._kind = kind.resource.kind
         self._api_version = kind.resource.group_version
         self._decoder = msgspec.json.Decoder(WatchEvent[kind.type])  # type: ignore[name-defined]
@@ -61,9 +71,22 @@ class EventDecoder(Generic[T]):
         try:
             event: WatchEvent[T] = self._decoder.decode(line)
         except msgspec.ValidationError:
-            anything = msgspec.json.decode(line, type=_AnyEvent)
-            if anything.type == "ERROR":
-                raise status_error(0, bytes(anything.object)) from None
-            raise
+            special = self._special(msgspec.json.decode(line, type=_AnyEvent))
+            if special is None:
+                raise
+            event = special
         event.object.kind, event.object.api_version = self._kind, self._api_version
         return event
+
+    def _special(self, event: _AnyEvent) -> WatchEvent[T] | None:
+        """An event whose object is none of the kind: a Status, or a bookmark, whose other fields may be null."""
+        body = bytes(event.object)
+        if event.type == "ERROR":
+            raise status_error(0, body)
+        if event.type == "BOOKMARK":
+            meta = msgspec.json.decode(body, type=_Bookmark).metadata
+            bookmark = self._type(
+                metadata=ObjectMeta(resource_version=meta.resource_version, annotations=meta.annotations)
+            )
+            return WatchEvent("BOOKMARK", bookmark)
+        return None

@@ -124,10 +124,11 @@ def pod(name: str, version: int, **more: Any) -> dict[str, Any]:
 
 
 def bookmark(version: int, end: bool = False) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"resourceVersion": str(version)}
+    """With the zero values that kube-apiserver writes, which no Pod could have."""
+    metadata: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
     if end:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata}
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": {"containers": None}, "status": {}}
 
 
 def status(code: int, reason: str, message: str) -> dict[str, Any]:
