@@ -72,7 +72,9 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     waiting = situation.waiting.get(container.name)
     if not runs:
         if situation.ended:
-            status.state = _final_state(known)
+            if known is not None and known.state.terminated is not None:
+                return known  # no trace of it is left: as it was reported
+            status.state = core.ContainerState(terminated=LOST)
         else:
             default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
             status.state = _waiting(waiting or Waiting(default))
@@ -88,13 +90,13 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
             running=core.ContainerStateRunning(started_at=times.format_time(latest.started_at))
         )
         status.started = True
-        status.ready = True
+        status.ready = not _works_once(container, pod)
     elif latest.phase is Phase.EXITED and waiting is not None:
         status.state = _waiting(waiting)
         status.last_state = core.ContainerState(terminated=_terminated(latest))
     elif latest.phase is Phase.EXITED:
         status.state = core.ContainerState(terminated=_terminated(latest))
-        status.ready = _counts_as_ready(container, pod, latest)
+        status.ready = _works_once(container, pod) and latest.exit_code == 0
     else:
         status.state = _waiting(waiting or Waiting("ContainerCreating"))
     return status
@@ -104,16 +106,9 @@ def _reported(pod: core.Pod) -> list[core.ContainerStatus]:
     return pod.status.init_container_statuses + pod.status.container_statuses
 
 
-def _final_state(known: core.ContainerStatus | None) -> core.ContainerState:
-    """Of a container that there is no trace of: as it was reported last if that was an end."""
-    if known is not None and known.state.terminated is not None:
-        return known.state
-    return core.ContainerState(terminated=LOST)
-
-
-def _counts_as_ready(container: core.Container, pod: core.Pod, latest: Container) -> bool:
-    """An init container is ready once it has done its work."""
-    return container in pod.spec.init_containers and not is_sidecar(container) and latest.exit_code == 0
+def _works_once(container: core.Container, pod: core.Pod) -> bool:
+    """An init container, which is ready once it has done its work, while others are ready as long as they run."""
+    return not is_sidecar(container) and any(container is init for init in pod.spec.init_containers)
 
 
 def _waiting(waiting: Waiting) -> core.ContainerState:

@@ -58,7 +58,7 @@ def test_nothing_is_taken_when_a_family_is_used_up(tmp_path: Path) -> None:
     made = leases(tmp_path, V6, CIDR.parse("10.0.0.0/30"))
     made.take("p")
     for _ in range(3):
-        with pytest.raises(NoFreeAddress, match="no free IPv4 address is left in 10.0.0.0/30"):
+        with pytest.raises(NoFreeAddress, match=r"no free IPv4 address is left in 10\.0\.0\.0/30"):
             made.take("q")
     made.give_back("p")
     assert texts(made, "q")[1] == "10.0.0.2"

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.node.building import SANDBOX, pod, run, view
+
+from twinstack.api import times
+from twinstack.api.core import Pod, PodStatus
+from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, plan
+from twinstack.node.runtime.base import Container, Phase
+
+NOW = SANDBOX + 100
+
+
+def step(of: Pod, seen: View, backoff: Backoff | None = None, now: float = NOW) -> Plan:
+    return plan(of, seen, backoff or Backoff(), now)
+
+
+def started(result: Plan) -> list[tuple[str, int]]:
+    return [(start.container.name, start.attempt) for start in result.start]
+
+
+def test_a_new_pod_needs_a_sandbox_first() -> None:
+    assert step(pod(), view(sandbox=0)) == Plan(needs_sandbox=True)
+    assert started(step(pod("a", "b"), view())) == [("a", 0), ("b", 0)]
+
+
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+@pytest.mark.parametrize("code", [None, 0, 1, 137])
+def test_restart_policy(policy: str, code: int | None) -> None:
+    result = step(pod(policy=policy), view(run("c", code=code)))
+    again = code is not None and (policy == "Always" or (policy == "OnFailure" and code != 0))
+    assert started(result) == ([("c", 1)] if again else [])
+    assert result.finished == (code is not None and not again)
+
+
+def test_a_pod_goes_on_while_one_of_its_containers_does() -> None:
+    seen = view(run("a", code=0), run("b"))
+    result = step(pod("a", "b", policy="Never"), seen)
+    assert not result.finished
+    assert not result.start
+    assert step(pod("a", "b", policy="Never"), view(run("a", code=0), run("b", code=1))).finished
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_never_runs_again(phase: str) -> None:
+    of = pod(status=PodStatus(phase=phase))
+    assert step(of, view(sandbox=0)).finished
+    assert step(of, view(run("c", code=1))).finished
+
+
+def test_init_containers_run_one_after_the_other() -> None:
+    of = pod("c", init=("i", "j"))
+    assert started(step(of, view())) == [("i", 0)]
+    assert started(step(of, view(run("i")))) == []
+    assert started(step(of, view(run("i", code=0)))) == [("j", 0)]
+    assert started(step(of, view(run("i", code=0), run("j")))) == []
+    assert started(step(of, view(run("i", code=0), run("j", code=0)))) == [("c", 0)]
+
+
+@pytest.mark.parametrize(("policy", "again"), [("Always", True), ("OnFailure", True), ("Never", False)])
+def test_an_init_container_that_fails(policy: str, again: bool) -> None:
+    result = step(pod("c", init=("i",), policy=policy), view(run("i", code=1)))
+    assert started(result) == ([("i", 1)] if again else [])
+    assert result.finished is not again
+
+
+def test_sidecars_stay_and_do_not_hold_up() -> None:
+    of = pod("c", sidecars=("s",), init=("i",))
+    assert started(step(of, view())) == [("s", 0)]
+    assert started(step(of, view(run("s")))) == [("i", 0)]
+    assert started(step(of, view(run("s"), run("i", code=0)))) == [("c", 0)]
+    assert started(step(of, view(run("s", code=0), run("i", code=0), run("c")))) == [("s", 1)]
+    done = step(pod("c", sidecars=("s",), policy="Never"), view(run("s"), run("c", code=0)))
+    assert done.finished
+
+
+def test_init_containers_run_again_in_a_new_sandbox() -> None:
+    of = pod("c", init=("i",))
+    before = SANDBOX - 50
+    lost = view(run("i", code=0, at=before), run("c", code=137, at=before), sandbox=0)
+    assert step(of, lost).needs_sandbox
+    again = View(lost.containers, SANDBOX)
+    assert started(step(of, again)) == [("i", 1)]
+    both = view(run("i", code=0, at=before), run("i", 1, code=0), run("c", code=137, at=before))
+    assert started(step(of, both)) == [("c", 1)]
+
+
+def test_a_lost_pod_that_is_not_restarted_failed() -> None:
+    assert step(pod(policy="Never"), view(run("c", code=137, at=SANDBOX - 50), sandbox=0)).finished
+
+
+def test_a_deadline() -> None:
+    of = pod(active_deadline_seconds=30, status=PodStatus(start_time=times.format_time(NOW - 29)))
+    assert step(of, view(run("c"))).wake_at == NOW + 1
+    late = step(of, view(run("c")), now=NOW + 1)
+    assert late.finished
+    assert late.failure is not None
+    assert late.failure.reason == "DeadlineExceeded"
+
+
+def crash(backoff: Backoff, attempt: int, at: float, ran: float = 1.0) -> Container:
+    return run("c", attempt, code=3, at=at, ran=ran)
+
+
+def test_pauses_double_up_to_five_minutes() -> None:
+    backoff = Backoff()
+    now = SANDBOX + 1
+    pauses = []
+    for attempt in range(9):
+        ended = crash(backoff, attempt, now)
+        result = step(pod(), view(ended), backoff, now=ended.finished_at)
+        if result.start:
+            pauses.append(0.0)
+        else:
+            assert result.wake_at is not None
+            pauses.append(result.wake_at - ended.finished_at)
+            assert result.waiting["c"].reason == "CrashLoopBackOff"
+            assert step(pod(), view(ended), backoff, now=result.wake_at - 0.01).start == ()
+        now = ended.finished_at + pauses[-1]
+        assert started(step(pod(), view(ended), backoff, now=now)) == [("c", attempt + 1)]
+        backoff.restarted(ended, now)
+    assert pauses == [0, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_ten_minutes_of_running_are_forgiven() -> None:
+    backoff = Backoff()
+    backoff.restarted(crash(backoff, 0, SANDBOX + 1), SANDBOX + 2)
+    short = crash(backoff, 1, SANDBOX + 2, ran=599)
+    assert backoff.due(short) == short.finished_at + 10
+    long = crash(backoff, 1, SANDBOX + 2, ran=601)
+    assert backoff.due(long) == 0
+    backoff.restarted(long, long.finished_at)
+    assert backoff.length("c") == 10
+
+
+def test_the_message_names_the_pod() -> None:
+    backoff = Backoff()
+    backoff.restarted(crash(backoff, 0, SANDBOX + 1), SANDBOX + 2)
+    ended = crash(backoff, 1, SANDBOX + 2)
+    message = step(pod(), view(ended), backoff, now=ended.finished_at).waiting["c"].message
+    uid = "11111111-2222-3333-4444-555555555555"
+    assert message == f"back-off 10s restarting failed container=c pod=web_default({uid})"
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(0, 0.0), (1, 10.0), (2, 20.0), (6, 300.0), (5000, 300.0)])
+def test_a_restarted_agent_knows_the_pause_by_the_number_of_restarts(attempt: int, pause: float) -> None:
+    backoff = Backoff()
+    latest = run("c", attempt)
+    backoff.remember(latest)
+    ended = run("c", attempt, code=1)
+    assert backoff.due(ended) == (ended.finished_at + pause if pause else 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s")])
+def test_durations(seconds: float, text: str) -> None:
+    assert go_duration(seconds) == text
+
+
+RUNS = st.sampled_from([None, "running", 0, 1])
+
+
+@given(
+    st.sampled_from(["Always", "OnFailure", "Never"]),
+    st.tuples(RUNS, RUNS),
+    st.tuples(RUNS, RUNS),
+)
+def test_nothing_that_runs_is_started_and_no_order_is_broken(
+    policy: str, inits: tuple[object, object], mains: tuple[object, object]
+) -> None:
+    of = pod("a", "b", init=("i", "j"), policy=policy)
+    runs = []
+    for name, state in zip("ijab", itertools.chain(inits, mains), strict=True):
+        if state == "running":
+            runs.append(run(name))
+        elif isinstance(state, int):
+            runs.append(run(name, code=state))
+    seen = view(*runs)
+    result = step(of, seen)
+    names = [start.container.name for start in result.start]
+    running = {container.key.name for container in runs if container.phase is Phase.RUNNING}
+    assert running.isdisjoint(names)
+    assert len(names) == len(set(names))
+    assert not (result.finished and names)
+    if names and {"i", "j"} & set(names):
+        assert len(names) == 1
+    for start in result.start:
+        latest = seen.latest(start.container.name)
+        assert start.attempt == (latest.key.attempt + 1 if latest else 0)
+        if latest is not None and start.container.name in "ab":
+            assert policy != "Never"

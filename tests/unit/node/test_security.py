@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+from tests.unit.node.building import pod
+
+from twinstack.api.core import Container, ContainerPort
+from twinstack.linux.capabilities import DEFAULT, NAMES, numbers
+from twinstack.node.environment import ConfigError
+from twinstack.node.runtime.base import Security
+from twinstack.node.security import ignored, refused, resolve
+
+
+def test_by_default_root_with_few_rights() -> None:
+    assert resolve(pod(), Container()) == Security(capabilities=DEFAULT)
+    assert resolve(pod(), Container()).no_new_privileges
+    assert "SYS_ADMIN" not in DEFAULT
+
+
+def test_the_containers_context_wins() -> None:
+    of = pod(security_context={"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000, "supplementalGroups": [3000]})
+    found = resolve(of, Container(security_context={"runAsUser": 7, "readOnlyRootFilesystem": True}))
+    assert (found.user, found.group, found.groups, found.read_only_root) == (7, 1000, (3000, 2000), True)
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({"drop": ["ALL"]}, frozenset()),
+        ({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}, {"NET_BIND_SERVICE"}),
+        ({"add": ["CAP_NET_ADMIN"]}, DEFAULT | {"NET_ADMIN"}),
+        ({"add": ["ALL"], "drop": ["sys_admin"]}, frozenset(NAMES) - {"SYS_ADMIN"}),
+    ],
+)
+def test_capabilities(change: dict[str, list[str]], held: frozenset[str]) -> None:
+    assert resolve(pod(), Container(security_context={"capabilities": change})).capabilities == held
+
+
+def test_unknown_capabilities_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown capability to add or drop: FLY"):
+        resolve(pod(), Container(security_context={"capabilities": {"add": ["FLY"]}}))
+    with pytest.raises(ValueError, match="FLY"):
+        numbers({"FLY"})
+
+
+def test_privileged() -> None:
+    found = resolve(pod(), Container(security_context={"privileged": True}))
+    assert found.capabilities == frozenset(NAMES)
+    assert not found.no_new_privileges
+
+
+def test_root_is_refused_where_it_is_not_wanted() -> None:
+    with pytest.raises(ConfigError, match="runAsNonRoot and image will run as root"):
+        resolve(pod(security_context={"runAsNonRoot": True}), Container(name="c"))
+    assert resolve(pod(security_context={"runAsNonRoot": True, "runAsUser": 5}), Container()).user == 5
+
+
+def test_what_cannot_be_done_is_said() -> None:
+    assert refused(pod()) == ""
+    assert refused(pod(share_process_namespace=True, host_pid=True)) == (
+        "not supported by this node: hostPID, shareProcessNamespace"
+    )
+    of = pod()
+    assert ignored(of) == []
+    of.spec.containers[0].resources = {"limits": {"memory": "1Gi"}}
+    of.spec.containers[0].readiness_probe = {"httpGet": {"port": 80}}
+    of.spec.containers[0].ports = [ContainerPort(host_port=80)]
+    of.spec.security_context = {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert ignored(of) == ["resources.limits", "readinessProbe", "hostPort", "seccompProfile"]
