@@ -323,7 +323,7 @@ def strict_cidr(field: str, text: str) -> list[FieldError]:
 
 _LOOPBACK = (CIDR.parse("127.0.0.0/8"), CIDR.parse("::1/128"))
 _LINK_LOCAL = (CIDR.parse("169.254.0.0/16"), CIDR.parse("fe80::/10"))
-_LINK_LOCAL_MULTICAST = (CIDR.parse("224.0.0.0/24"), CIDR.parse("ff02::/16"))
+_LOCAL_MULTICAST_V4 = CIDR.parse("224.0.0.0/24")
 
 
 def non_special_ip(field: str, text: str) -> list[FieldError]:
@@ -338,9 +338,15 @@ def non_special_ip(field: str, text: str) -> list[FieldError]:
         return [invalid(field, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
     if any(block.contains(address) for block in _LINK_LOCAL):
         return [invalid(field, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if any(block.contains(address) for block in _LINK_LOCAL_MULTICAST):
+    if _is_link_local_multicast(address):
         return [invalid(field, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
     return []
+
+
+def _is_link_local_multicast(address: Address) -> bool:
+    if address.family is IPFamily.IPV4:
+        return _LOCAL_MULTICAST_V4.contains(address)
+    return address.value >> 112 & 0xFF0F == 0xFF02  # whatever the flags (RFC 4291 §2.7)
 
 
 def ip_warnings(field: str, text: str) -> list[str]:

@@ -84,6 +84,7 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
         node_ports=node_ports(args.service_node_port_range),
         secure_port=secure_port(args.secure_port),
         advertise_addresses=addresses,
+        disabled_admission_plugins=frozenset(args.disable_admission_plugins.split(",")),
     )
 
 

@@ -31,6 +31,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_ports: range
     secure_port: int
     advertise_addresses: tuple[Address, ...] = ()
+    disabled_admission_plugins: frozenset[str] = frozenset()
 
 
 class Reader(Protocol):

@@ -1,0 +1,202 @@
+"""Rules of containers (core/v1 Container), in the order in which the API server reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from twinstack.api.errors import (
+    ErrorType,
+    FieldError,
+    duplicate,
+    forbidden_field,
+    go_value,
+    invalid,
+    not_supported,
+    required,
+)
+from twinstack.api.validation import dns_label, each, port_name, port_number
+from twinstack.server.strategy.environment_validation import env_errors
+from twinstack.server.strategy.probe_validation import lifecycle_errors, probe_errors
+from twinstack.server.strategy.resource_validation import requirements_errors
+
+JSON = dict[str, Any]
+
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_ONLY_SIDECARS = "may not be set for init containers without restartPolicy=Always"
+_MAX_ID = 2**31 - 1
+
+
+def container_errors(spec: JSON, volumes: Collection[str], field: str) -> list[FieldError]:
+    """Of all containers of a PodSpec; `volumes` are the names that may be mounted."""
+    grace = spec.get("terminationGracePeriodSeconds") or 0
+    regular = spec.get("containers") or []
+    errors = _regular_errors(regular, volumes, grace, f"{field}.containers")
+    names = {container.get("name", "") for container in regular}
+    at = f"{field}.initContainers"
+    for i, container in enumerate(spec.get("initContainers") or []):
+        errors += _init_errors(container, volumes, grace, names, at, i)
+    return errors
+
+
+def _regular_errors(containers: Sequence[JSON], volumes: Collection[str], grace: int, field: str) -> list[FieldError]:
+    if not containers:
+        return [required(field)]
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for i, container in enumerate(containers):
+        at, name = f"{field}[{i}]", container.get("name", "")
+        errors += _common_errors(container, volumes, at)
+        if name in names:
+            errors.append(duplicate(f"{at}.name", name))
+        names.add(name)
+        errors += _running_errors(container, grace, at)
+        if "restartPolicy" in container:
+            errors.append(forbidden_field(f"{at}.restartPolicy", "may not be set for non-init containers"))
+    return errors + _host_port_errors(containers, field)
+
+
+def _init_errors(
+    container: JSON, volumes: Collection[str], grace: int, names: set[str], field: str, index: int
+) -> list[FieldError]:
+    at, name = f"{field}[{index}]", container.get("name", "")
+    errors = _common_errors(container, volumes, at)
+    policy = container.get("restartPolicy")
+    if policy is not None and policy != "Always":
+        errors.append(not_supported(f"{at}.restartPolicy", policy, ("Always",)))
+    if name in names:
+        errors.append(duplicate(f"{at}.name", name))
+    elif name:
+        names.add(name)
+    errors += _host_port_errors([container], field)
+    if policy == "Always":
+        return errors + _running_errors(container, grace, at)
+    forbidden = [name for name in ("lifecycle", *_PROBES) if name in container]
+    return errors + [forbidden_field(f"{at}.{name}", _ONLY_SIDECARS) for name in forbidden]
+
+
+def _running_errors(container: JSON, grace: int, field: str) -> list[FieldError]:
+    """What containers that stay may have."""
+    errors = lifecycle_errors(container.get("lifecycle"), grace, f"{field}.lifecycle")
+    for name in _PROBES:
+        if name in container:
+            errors += probe_errors(container[name], name, grace, f"{field}.{name}")
+    return errors
+
+
+def _common_errors(container: JSON, volumes: Collection[str], field: str) -> list[FieldError]:
+    name, policy = container.get("name", ""), container.get("terminationMessagePolicy", "")
+    pull = container.get("imagePullPolicy", "")
+    errors = each(f"{field}.name", name, dns_label(name)) if name else [required(f"{field}.name")]
+    if not container.get("image"):
+        errors.append(required(f"{field}.image"))
+    if policy not in _MESSAGE_POLICIES:
+        errors.append(not_supported(f"{field}.terminationMessagePolicy", policy, _MESSAGE_POLICIES))
+    errors += _port_errors(container.get("ports") or [], f"{field}.ports")
+    errors += env_errors(container, field)
+    errors += _mount_errors(container.get("volumeMounts") or [], volumes, f"{field}.volumeMounts")
+    if not pull:
+        errors.append(required(f"{field}.imagePullPolicy"))
+    elif pull not in _PULL_POLICIES:
+        errors.append(not_supported(f"{field}.imagePullPolicy", pull, _PULL_POLICIES))
+    errors += requirements_errors(container.get("resources") or {}, f"{field}.resources")
+    return errors + _security_errors(container.get("securityContext") or {}, f"{field}.securityContext")
+
+
+def _port_errors(ports: Sequence[JSON], field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for i, port in enumerate(ports):
+        at, name = f"{field}[{i}]", port.get("name", "")
+        number, host, protocol = port.get("containerPort", 0), port.get("hostPort", 0), port.get("protocol", "")
+        problems = port_name(name) if name else []
+        errors += each(f"{at}.name", name, problems)
+        if name and not problems:
+            if name in names:
+                errors.append(duplicate(f"{at}.name", name))
+            names.add(name)
+        if number == 0:
+            errors.append(required(f"{at}.containerPort"))
+        else:
+            errors += [invalid(f"{at}.containerPort", number, message) for message in port_number(number)]
+        if host:
+            errors += [invalid(f"{at}.hostPort", host, message) for message in port_number(host)]
+        if not protocol:
+            errors.append(required(f"{at}.protocol"))
+        elif protocol not in _PROTOCOLS:
+            errors.append(not_supported(f"{at}.protocol", protocol, _PROTOCOLS))
+    return errors
+
+
+def _host_port_errors(containers: Sequence[JSON], field: str) -> list[FieldError]:
+    """A port of the host goes to one container only."""
+    errors: list[FieldError] = []
+    taken: set[str] = set()
+    for i, container in enumerate(containers):
+        for j, port in enumerate(container.get("ports") or []):
+            if not port.get("hostPort"):
+                continue
+            text = f"{port.get('protocol', '')}/{port.get('hostIP', '')}/{port['hostPort']}"
+            if text in taken:
+                errors.append(duplicate(f"{field}[{i}].ports[{j}].hostPort", text))
+            taken.add(text)
+    return errors
+
+
+def _mount_errors(mounts: Sequence[JSON], volumes: Collection[str], field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    paths: set[str] = set()
+    for i, mount in enumerate(mounts):
+        at, name, path = f"{field}[{i}]", mount.get("name", ""), mount.get("mountPath", "")
+        if not name:
+            errors.append(required(f"{at}.name"))
+        if name not in volumes:
+            errors.append(FieldError(ErrorType.NOT_FOUND, f"{at}.name", f"Not found: {go_value(name)}"))
+        if not path:
+            errors.append(required(f"{at}.mountPath"))
+        if path in paths:
+            errors.append(invalid(f"{at}.mountPath", path, "must be unique"))
+        paths.add(path)
+        for part in ("subPath", "subPathExpr"):
+            errors += _descending_errors(mount.get(part, ""), f"{field}.{part}")
+        if mount.get("subPath") and mount.get("subPathExpr"):
+            detail = "subPathExpr and subPath are mutually exclusive"
+            errors.append(invalid(f"{at}.subPathExpr", mount["subPathExpr"], detail))
+        propagation = mount.get("mountPropagation")
+        if propagation is not None and propagation not in _PROPAGATIONS:
+            errors.append(not_supported(f"{at}.mountPropagation", propagation, _PROPAGATIONS))
+    return errors
+
+
+def _descending_errors(path: str, field: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if path.startswith("/"):
+        errors.append(invalid(field, path, "must be a relative path"))
+    if ".." in path.split("/"):
+        errors.append(invalid(field, path, "must not contain '..'"))
+    return errors
+
+
+def _security_errors(context: JSON, field: str) -> list[FieldError]:
+    """Privileged containers are off, as without kube-apiserver's flag --allow-privileged."""
+    errors: list[FieldError] = []
+    if context.get("privileged"):
+        errors.append(forbidden_field(f"{field}.privileged", "disallowed by cluster policy"))
+    errors += id_errors(context, ("runAsUser", "runAsGroup"), field)
+    if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:
+        detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        errors.append(invalid(field, context, detail))
+    return errors
+
+
+def id_errors(context: JSON, names: Sequence[str], field: str) -> list[FieldError]:
+    """User and group numbers."""
+    return [
+        invalid(f"{field}.{name}", context[name], f"must be between 0 and {_MAX_ID}, inclusive")
+        for name in names
+        if name in context and not 0 <= context[name] <= _MAX_ID
+    ]

@@ -1,0 +1,195 @@
+"""Pods (core/v1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twinstack.api import validation
+from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, not_supported
+from twinstack.api.validation import ip_family
+from twinstack.server.strategy.base import Change, Strategy, WriteContext
+from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
+from twinstack.server.strategy.pod_qos import qos_class
+from twinstack.server.strategy.pod_updates import update_errors
+from twinstack.server.strategy.pod_validation import pod_errors
+from twinstack.server.strategy.pod_warnings import pod_warnings
+
+JSON = dict[str, Any]
+
+_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_TOLERATION_SECONDS = 300
+_CONDITION_STATUSES = ("False", "True", "Unknown")
+
+
+class PodStrategy(Strategy):
+    """`status.podIP` is the first of `status.podIPs`; of the spec little may change once the Pod exists."""
+
+    def default(self, obj: JSON) -> None:
+        spec: JSON = obj["spec"]
+        default_requests(spec)
+        spec.setdefault("enableServiceLinks", True)
+        default_host_ports(spec)
+        default_pod_spec(spec)
+        if "status" in obj:
+            _same_pod_ips(obj["status"])
+
+    def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
+        spec = obj["spec"]
+        obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if spec.get("schedulingGates"):
+            condition = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": None,
+                "lastTransitionTime": None,
+            }
+            obj["status"]["conditions"] = [condition]
+        _admit_priority(ctx, obj)
+        _admit_runtime_class(ctx, obj)
+        if "ServiceAccount" not in ctx.config.disabled_admission_plugins:
+            spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or "default"
+        _tolerate_lost_nodes(spec)
+
+    def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
+        errors = pod_errors(obj["spec"], "spec")
+        return errors if old is None else [*errors, *update_errors(obj["spec"], old["spec"])]
+
+    def warnings(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> list[str]:
+        return pod_warnings(obj["spec"], "spec") if old is None else []
+
+    def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
+        """Metadata other than labels, annotations and finalizers stays; so does the quality of service."""
+        status: JSON = new.setdefault("status", {})
+        _same_pod_ips(status)
+        before = (old.get("status") or {}).get("qosClass")
+        if before and "qosClass" not in status:
+            status["qosClass"] = before
+        new["metadata"]["ownerReferences"] = old["metadata"].get("ownerReferences") or []
+        change = super().update_status(ctx, new, old)
+        change.warnings = _ip_warnings(status)
+        return change
+
+    def validate_status(self, ctx: WriteContext, obj: JSON, old: JSON) -> Sequence[FieldError]:
+        return _status_errors(obj.get("status") or {}, old.get("status") or {}, obj["spec"])
+
+
+def _same_pod_ips(status: JSON) -> None:
+    """The API keeps one list; the singular wins where the two disagree."""
+    single, listed = status.get("podIP"), status.get("podIPs") or []
+    if single and (not listed or listed[0].get("ip") != single):
+        status["podIPs"] = [{"ip": single}]
+    elif listed and listed[0].get("ip"):
+        status["podIP"] = listed[0]["ip"]
+
+
+def _admit_priority(ctx: WriteContext, obj: JSON) -> None:
+    """Admission plugin Priority, with the two classes every cluster has. Raises StatusError 403."""
+    spec = obj["spec"]
+    name = spec.get("priorityClassName", "")
+    if name and name not in _PRIORITIES:
+        raise _forbidden(ctx, obj, f"no PriorityClass with name {name} was found")
+    value = _PRIORITIES.get(name, 0)
+    if "priority" in spec and spec["priority"] != value:
+        raise _forbidden(
+            ctx,
+            obj,
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
+            f"priority admission controller computed {value} from the given PriorityClass name",
+        )
+    spec["priority"] = value
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    if spec["preemptionPolicy"] != "PreemptLowerPriority":
+        raise _forbidden(
+            ctx,
+            obj,
+            f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be provided in pod spec; "
+            "priority admission controller computed PreemptLowerPriority from the given PriorityClass name",
+        )
+
+
+def _admit_runtime_class(ctx: WriteContext, obj: JSON) -> None:
+    """Admission plugin RuntimeClass; there are no runtime classes here. Raises StatusError 403."""
+    name = obj["spec"].get("runtimeClassName")
+    if name:
+        raise _forbidden(ctx, obj, f'pod rejected: RuntimeClass "{name}" not found')
+    if obj["spec"].get("overhead"):
+        detail = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise _forbidden(ctx, obj, detail)
+
+
+def _forbidden(ctx: WriteContext, obj: JSON, detail: str) -> StatusError:
+    return forbidden(ctx.resource.plural, obj["metadata"].get("name") or ctx.name, detail)
+
+
+def _tolerate_lost_nodes(spec: JSON) -> None:
+    """Admission plugin DefaultTolerationSeconds: a Pod leaves an unreachable node after five minutes."""
+    tolerations = spec.setdefault("tolerations", [])
+    for key in _NOT_READY:
+        if not any(
+            toleration.get("key", "") in ("", key) and toleration.get("effect", "") in ("", "NoExecute")
+            for toleration in tolerations
+        ):
+            tolerations.append(
+                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATION_SECONDS}
+            )
+
+
+def _status_errors(new: JSON, old: JSON, spec: JSON) -> list[FieldError]:
+    errors: list[FieldError] = []
+    generation = new.get("observedGeneration", 0)
+    nominated = new.get("nominatedNodeName", "")
+    if nominated:
+        errors += validation.each("status.nominatedNodeName", nominated, validation.dns_subdomain(nominated))
+    for i, condition in enumerate(new.get("conditions") or []):
+        status = condition.get("status", "")
+        if status not in _CONDITION_STATUSES:
+            errors.append(not_supported(f"status.conditions[{i}].status", status, _CONDITION_STATUSES))
+    if old.get("qosClass") and new.get("qosClass") != old["qosClass"]:
+        errors.append(invalid("status.qosClass", new.get("qosClass", ""), "field is immutable"))
+    if generation < 0:
+        errors.append(invalid("status.observedGeneration", generation, "must be a non-negative integer"))
+    errors += _pod_ip_errors(new, old)
+    errors += _host_ip_errors(new, old)
+    return errors
+
+
+def _pod_ip_errors(new: JSON, old: JSON) -> list[FieldError]:
+    return _ip_list_errors("status.podIPs", new.get("podIPs") or [], old.get("podIPs") or [])
+
+
+def _host_ip_errors(new: JSON, old: JSON) -> list[FieldError]:
+    listed = new.get("hostIPs") or []
+    if not listed:
+        return []
+    errors: list[FieldError] = []
+    first = listed[0].get("ip", "")
+    if first != new.get("hostIP", ""):
+        errors.append(invalid("status.hostIPs[0].ip", first, "must be equal to `hostIP`"))
+    return errors + _ip_list_errors("status.hostIPs", listed, old.get("hostIPs") or [])
+
+
+def _ip_list_errors(field: str, new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
+    """Each an address, and at most one of each family."""
+    known = [entry.get("ip", "") for entry in old]
+    texts = [entry.get("ip", "") for entry in new]
+    errors: list[FieldError] = []
+    for i, text in enumerate(texts):
+        errors += validation.legacy_ip(f"{field}[{i}]", text, known)
+    families = [ip_family(text) for text in texts]
+    if len(texts) > 1 and None not in families and (len(texts) > 2 or families[0] is families[1]):
+        shown = [{"IP": text} for text in texts]
+        errors.append(invalid(field, shown, "may specify no more than one IP for each IP family"))
+    return errors
+
+
+def _ip_warnings(status: JSON) -> list[str]:
+    return [
+        text
+        for name in ("podIPs", "hostIPs")
+        for i, entry in enumerate(status.get(name) or [])
+        for text in validation.ip_warnings(f"status.{name}[{i}].ip", entry.get("ip", ""))
+    ]
