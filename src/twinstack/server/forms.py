@@ -19,6 +19,7 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _META = "meta.k8s.io/v1"
 _INCLUDES = ("Metadata", "Object", "None")
 
+decode = msgspec.json.decode
 encode = msgspec.json.encode
 
 
@@ -53,7 +54,7 @@ def bookmark_metadata(revision: int, *, initial_events_end: bool) -> JSON:
 
 
 class Whole:
-    """Objects as they are: the stored bytes."""
+    """Objects as they are: the stored bytes. In a list they do not repeat their type, as upstream."""
 
     name = "object"
     has_opening = False
@@ -61,13 +62,20 @@ class Whole:
     def __init__(self, view: View) -> None:
         self._view = view
         self._kind, self._api_version = view.resource.kind, view.resource.group_version
+        self._type = b'"kind":"%b","apiVersion":"%b",' % (self._kind.encode(), self._api_version.encode())
 
     def item(self, version: Version) -> bytes:
         return self._view.show(version)
 
     def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
         head = {"kind": f"{self._kind}List", "apiVersion": self._api_version, "metadata": metadata}
-        return [encode(head)[:-1] + b',"items":[', b",".join(map(self._view.show, versions)), b"]}\n"]
+        kind, start = self._type, 1 + len(self._type)
+        bodies = [
+            shown[start:] if (shown := self._view.show(version)).startswith(kind, 1) else _without_type(shown)
+            for version in versions
+        ]
+        opening = b',"items":[{' if bodies else b',"items":['
+        return [encode(head)[:-1] + opening, b",{".join(bodies), b"]}\n"]
 
     def frame(self, event: str, version: Version, *, first: bool) -> bytes:
         return event_frame(event, self._view.show(version))
@@ -76,6 +84,12 @@ class Whole:
         metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
         obj = {"kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
         return event_frame("BOOKMARK", encode(zero_object(self._view.resource.schema) | obj))
+
+
+def _without_type(value: bytes) -> bytes:
+    """The rest of an object's JSON after its opening brace, for one that no plan has written."""
+    obj = decode(value)
+    return encode({name: item for name, item in obj.items() if name not in ("kind", "apiVersion")})[1:]
 
 
 class _RawMetadata(msgspec.Struct):

@@ -74,10 +74,7 @@ class View:
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self._converted = resource.group == "events.k8s.io"  # stored in the form of core/v1
-
-    @property
-    def stores_as_shown(self) -> bool:
-        return not self._converted
+        self.stores_as_shown = not self._converted
 
     def show(self, version: Version) -> bytes:
         """The JSON of the object."""
