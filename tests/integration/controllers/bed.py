@@ -160,7 +160,8 @@ async def make_node(client: Client, name: str, **spec: Any) -> None:
 async def turn_ready(client: Client, pod: Pod, *ips: str, ready: bool = True) -> None:
     """What a kubelet reports of a Pod whose containers run and answer."""
     condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": now()}
-    status = {"phase": "Running", "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips], "conditions": [condition]}
+    pod_ips = [{"ip": ip} for ip in ips] + [{"$patch": "replace"}]  # else the merge would add to what is there
+    status = {"phase": "Running", "podIP": ips[0], "podIPs": pod_ips, "conditions": [condition]}
     meta = pod.metadata
     await client.patch(PODS, meta.name, meta.namespace, {"status": status}, subresource="status")
 
