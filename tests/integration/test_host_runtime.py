@@ -1,0 +1,356 @@
+"""Containers from the node's root: real processes, namespaces and mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from twinstack.linux import capabilities, mounts, namespaces, processes
+from twinstack.node.cleanup import remove_everything
+from twinstack.node.runtime.base import (
+    Container,
+    ContainerConfig,
+    ContainerKey,
+    ImageError,
+    Mount,
+    Phase,
+    SandboxConfig,
+    Security,
+    StartError,
+)
+from twinstack.node.runtime.host import IMAGE, HostRuntime
+from twinstack.node.runtime.layout import Layout
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PREFIX = f"tt-F-{os.getpid()}"
+UID = "0b7e4b9c-0000-4000-8000-000000000001"
+ETC = {"hosts": "127.0.0.1\tlocalhost\n10.244.1.2\tweb\n", "hostname": "web\n", "resolv.conf": "nameserver 192.0.2.1\n"}
+ROOT = Security(capabilities=capabilities.DEFAULT)
+
+
+class Bench:
+    """A runtime with one sandbox."""
+
+    def __init__(self, root: Path, network: Path) -> None:
+        self.root = root
+        self.network = network
+        self.ended: list[Container] = []
+        self.runtime = HostRuntime(root)
+        self.runtime.open(self.ended.append)
+
+    async def sandbox(self) -> None:
+        await self.runtime.create_sandbox(SandboxConfig(UID, "default/web", "web", str(self.network), ETC))
+
+    async def start(
+        self, name: str, script: str, security: Security = ROOT, *shown: Mount, directory: str = "/"
+    ) -> ContainerKey:
+        return await self.start_command(name, ["sh", "-c", script], security, *shown, directory=directory)
+
+    async def start_command(
+        self, name: str, command: list[str], security: Security = ROOT, *shown: Mount, directory: str = "/"
+    ) -> ContainerKey:
+        key = ContainerKey(UID, name, 0)
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GREETING": "hello"}
+        mounts_ = list(shown)
+        config = ContainerConfig(key, IMAGE, command, environment, directory, mounts_, security, "/dev/termination-log")
+        await self.runtime.create(config)
+        await self.runtime.start(key)
+        return key
+
+    async def output(self, script: str, security: Security = ROOT, *shown: Mount, directory: str = "/") -> list[str]:
+        """Run a script to its end; its lines without times."""
+        key = await self.start("once", script, security, *shown, directory=directory)
+        await self.runtime.wait(key)
+        lines = [line.split(" ", 3)[3] for line in self.runtime.log_path(key).read_text().splitlines()]
+        await self.runtime.remove(key)
+        return lines
+
+    def state(self, key: ContainerKey) -> Container:
+        return next(container for container in self.runtime.containers(UID) if container.key == key)
+
+
+@pytest.fixture
+def network() -> Iterator[Path]:
+    path = namespaces.RUN_DIRECTORY / f"{PREFIX}-net"
+    namespaces.create(path, lambda: None)
+    yield path
+    namespaces.remove(path)
+
+
+@asynccontextmanager
+async def opened(root: Path, network: Path) -> AsyncIterator[Bench]:
+    bench = Bench(root, network)
+    try:
+        await bench.sandbox()
+        yield bench
+    finally:
+        await bench.runtime.remove_sandbox(UID)
+        bench.runtime.close()
+        assert mounts.mounted(str(root)) == []
+        assert list(Layout(root).pods.iterdir()) == []
+
+
+def with_bench(root: Path, network: Path, work: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(root, network) as bench:
+            await work(bench)
+
+    asyncio.run(main())
+
+
+def test_output_exit_code_and_last_words(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start(
+            "c", "echo $GREETING; echo bad >&2; printf half; echo why > /dev/termination-log; exit 3"
+        )
+        await bench.runtime.wait(key)
+        lines = bench.runtime.log_path(key).read_text().splitlines()
+        assert sorted(line.split(" ", 1)[1] for line in lines) == ["stderr F bad", "stdout F hello", "stdout P half"]
+        assert all(len(line.split(" ")[0]) == len("2026-01-31T12:00:00.000000000Z") for line in lines)
+        state = bench.state(key)
+        assert (state.phase, state.exit_code, state.reason, state.message) == (Phase.EXITED, 3, "Error", "why\n")
+        assert 0 < state.created_at <= state.started_at <= state.finished_at <= time.time()
+        assert bench.ended == [state]
+
+    with_bench(tmp_path, network, work)
+
+
+def test_what_a_container_sees(tmp_path: Path, network: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    number = network.stat().st_ino
+
+    async def work(bench: Bench) -> None:
+        assert await bench.output("hostname; cat /etc/hostname /etc/hosts /etc/resolv.conf") == [
+            "web",
+            "web",
+            *ETC["hosts"].splitlines(),
+            *ETC["resolv.conf"].splitlines(),
+        ]
+        assert await bench.output("ls -A /root /home /work /tmp /run 2>/dev/null | grep -v : | grep .") == []
+        assert await bench.output(f"cat {secret} {tmp_path}/pods/*/sandbox 2>&1 | grep -c 'No such'") == ["2"]
+        assert await bench.output("ls /sys/class/net") == ["lo"]
+        inside = await bench.output("echo $$; readlink /proc/self/ns/net")
+        assert inside == ["1", f"net:[{number}]"]
+
+    with_bench(tmp_path, network, work)
+
+
+def test_rights(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bits = sum(1 << number for number in capabilities.numbers(capabilities.DEFAULT))
+        status = await bench.output("grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs' /proc/self/status | cut -f2")
+        assert status == [f"{bits:016x}"] * 3 + ["1"]
+        assert await bench.output(
+            "mknod /tmp/disk b 254 0; cat /tmp/disk 2>&1 >/dev/null | grep -o 'Permission denied'"
+        ) == ["Permission denied"]
+        for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/panic", "/sys/kernel/mm/ksm/run"):
+            assert (await bench.output(f"echo 0 > {path} && echo written"))[-1:] != ["written"]
+        assert (await bench.output("mount -t tmpfs none /mnt && echo mounted"))[-1:] != ["mounted"]
+        user = Security(user=1234, group=1235, groups=(1236,), capabilities=capabilities.DEFAULT)
+        assert await bench.output("id -u; id -g; id -G; grep CapEff /proc/self/status | cut -f2", user) == [
+            "1234",
+            "1235",
+            "1235 1236",
+            "0" * 16,
+        ]
+        fixed = ROOT._replace(read_only_root=True)
+        assert (await bench.output("touch /usr/x /tmp/y && echo both || ls /tmp", fixed))[-1] == "y"
+        everything = Security(capabilities=frozenset(capabilities.NAMES), privileged=True, no_new_privileges=False)
+        assert await bench.output("mount -t tmpfs none /mnt && echo mounted", everything) == ["mounted"]
+
+    with_bench(tmp_path, network, work)
+
+
+def test_writes_stay_in_the_container(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        mark = f"/usr/{PREFIX}"
+        assert await bench.output(f"echo 1 > {mark}; cat {mark}") == ["1"]
+        assert not os.path.lexists(mark)  # noqa: ASYNC240 - a moment
+        assert await bench.output(f"ls {mark} 2>&1 | grep -c 'No such'") == ["1"]
+        assert await bench.output("pwd", directory="/srv/new") == ["/srv/new"]
+        assert not os.path.lexists("/srv/new")  # noqa: ASYNC240 - a moment
+
+    with_bench(tmp_path, network, work)
+
+
+def test_containers_of_a_pod_share(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        volume = bench.runtime.volumes_directory(UID) / "data"
+        volume.mkdir(parents=True)
+        shown = Mount(str(volume), "/var/run/data")  # /var/run is a link to /run in many systems
+        fixed = Mount(str(volume), "/fixed", read_only=True)
+        script = "readlink /proc/self/ns/ipc /proc/self/ns/uts; echo 1 > /dev/shm/s; echo 2 > /var/run/data/v; sleep 60"
+        key = await bench.start("first", script, ROOT, shown)
+        for _ in range(500):
+            if (volume / "v").exists():
+                break
+            await asyncio.sleep(0.01)
+        lines = await bench.output(
+            "readlink /proc/self/ns/ipc /proc/self/ns/uts; cat /dev/shm/s /fixed/v; "
+            "touch /fixed/no 2>/dev/null || echo fixed",
+            ROOT,
+            fixed,
+        )
+        first = [line.split(" ", 3)[3] for line in bench.runtime.log_path(key).read_text().splitlines()]
+        assert lines == [*first, "1", "2", "fixed"]
+
+    with_bench(tmp_path, network, work)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["nosuch"], 'exec: "nosuch": executable file not found in $PATH'),
+        (["/no/such"], 'exec: "/no/such": no such file or directory'),
+        (["/etc/hostname"], 'exec: "/etc/hostname": permission denied'),
+    ],
+)
+def test_what_cannot_run_says_why(tmp_path: Path, network: Path, command: list[str], words: str) -> None:
+    async def work(bench: Bench) -> None:
+        with pytest.raises(StartError) as caught:
+            await bench.start_command("c", command)
+        assert str(caught.value) == words
+        state = bench.state(ContainerKey(UID, "c", 0))
+        assert (state.phase, state.exit_code, state.reason, state.message) == (Phase.EXITED, 128, "StartError", words)
+
+    with_bench(tmp_path, network, work)
+
+
+def test_signals(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        polite = await bench.start("polite", "trap 'exit 7' TERM; echo ready; sleep 60 & wait")
+        deaf = await bench.start("deaf", "sleep 60 & sleep 60")
+        while "ready" not in bench.runtime.log_path(polite).read_text():
+            await asyncio.sleep(0.01)
+        for key in (polite, deaf):
+            assert bench.runtime.kill(key, signal.SIGTERM)
+        await bench.runtime.wait(polite)
+        assert bench.state(polite).exit_code == 7
+        assert bench.state(deaf).phase is Phase.RUNNING  # the first process of a PID namespace may ignore it
+        bench.runtime.kill(deaf, signal.SIGKILL)
+        await bench.runtime.wait(deaf)
+        assert bench.state(deaf).exit_code == 137
+        assert not bench.runtime.kill(deaf, signal.SIGKILL)
+
+    with_bench(tmp_path, network, work)
+
+
+def test_an_image_that_is_not_here(tmp_path: Path) -> None:
+    runtime = HostRuntime(tmp_path)
+    runtime.check_image(IMAGE, "")
+    runtime.check_image(f"{IMAGE}:latest", "Always")
+    with pytest.raises(ImageError, match=IMAGE) as caught:
+        runtime.check_image("nginx:1", "IfNotPresent")
+    assert caught.value.reason == "ErrImageNeverPull"
+
+
+def test_a_container_dies_with_its_shim(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        running = Layout(tmp_path).container(key).running()
+        assert running is not None
+        processes.send_signal(running.shim, signal.SIGKILL)
+        await bench.runtime.wait(key)
+        state = bench.state(key)
+        assert (state.exit_code, state.reason) == (137, "ContainerStatusUnknown")
+        for _ in range(200):
+            if not processes.is_alive(running.first):
+                break
+            await asyncio.sleep(0.01)
+        assert not processes.is_alive(running.first)
+
+    with_bench(tmp_path, network, work)
+
+
+def test_long_logs_are_begun_anew(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        script = "head -c 24000000 /dev/zero | tr '\\0' x | fold -w 12000; echo; echo the end"
+        key = await bench.start("c", script)
+        await bench.runtime.wait(key)
+        path = bench.runtime.log_path(key)
+        older = path.with_name(path.name + ".1")
+        assert path.stat().st_size <= 10 << 20
+        assert 9 << 20 < older.stat().st_size <= 10 << 20
+        assert path.read_text().splitlines()[-1].endswith(" stdout F the end")
+        assert older.read_bytes().endswith(b"\n")
+
+    with_bench(tmp_path, network, work)
+
+
+AGENT = """
+import asyncio, sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from tests.integration.test_host_runtime import Bench
+
+async def main():
+    bench = Bench(Path({root!r}), Path({network!r}))
+    await bench.sandbox()
+    await bench.start("ends", "echo one; sleep 0.3; echo two; exit 5")
+    await bench.start("goes-on", "while :; do echo tick; sleep 0.05; done")
+    print("ready", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_containers_outlive_an_agent_that_is_killed(tmp_path: Path, network: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    program = AGENT.format(here=here, root=str(tmp_path), network=str(network))
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == "ready\n"
+        agent.kill()
+    time.sleep(0.4)  # one of them ends while nobody looks
+
+    async def main() -> None:
+        bench = Bench(tmp_path, network)
+        ends, goes_on = ContainerKey(UID, "ends", 0), ContainerKey(UID, "goes-on", 0)
+        assert (bench.state(ends).phase, bench.state(ends).exit_code) == (Phase.EXITED, 5)
+        assert bench.runtime.log_path(ends).read_text().count("stdout F") == 2
+        assert bench.state(goes_on).phase is Phase.RUNNING
+        assert bench.runtime.sandbox_since(UID) > 0
+        before = bench.runtime.log_path(goes_on).stat().st_size
+        await asyncio.sleep(0.2)
+        assert bench.runtime.log_path(goes_on).stat().st_size > before
+        assert bench.runtime.kill(goes_on, signal.SIGKILL)
+        await bench.runtime.wait(goes_on)
+        assert bench.ended == [bench.state(goes_on)]
+        assert bench.state(goes_on).exit_code == 137
+        await bench.runtime.remove_sandbox(UID)
+        bench.runtime.close()
+
+    asyncio.run(main())
+    assert mounts.mounted(str(tmp_path)) == []
+
+
+def test_clean_up_leaves_nothing(tmp_path: Path, network: Path) -> None:
+    root = tmp_path / "root"
+
+    async def main() -> list[processes.Process]:
+        bench = Bench(root, network)
+        await bench.sandbox()
+        keys = [await bench.start(name, "sleep 60") for name in ("a", "b")]
+        found = [Layout(root).container(key).running() for key in keys]
+        bench.runtime.close()  # as an agent that has been stopped
+        return [process for one in found if one is not None for process in (one.shim, one.first)]
+
+    left = asyncio.run(main())
+    assert all(map(processes.is_alive, left))
+    assert remove_everything(root, f"{PREFIX}-none") == 0
+    assert not any(map(processes.is_alive, left))
+    assert not root.exists()
+    assert mounts.mounted(str(root)) == []
+    assert remove_everything(root, f"{PREFIX}-none") == 0
