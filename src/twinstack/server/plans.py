@@ -197,7 +197,8 @@ class Planner:
         """Write it, or let a deleting object go that nothing holds any more."""
         if objectmeta.deletion_is_due(result):
             stored = view_of(route.resource).read(version)  # what it holds, not what the write would have made of it
-            plan.remove(version.key, version.revision, strategy_for(route.resource).delete(ctx, stored))
+            also = strategy_for(route.resource).delete(ctx, stored)
+            plan.remove(version.key, version.revision, also, told=False)
         else:
             plan.put(version.key, version.revision, also)
         return plan.rehearse() if ctx.dry_run else plan
