@@ -39,7 +39,7 @@ def test_every_cluster_has_four_namespaces(tmp_path: Path) -> None:
         async with served(tmp_path / "db") as api:
             listed = await api.call("GET", "/api/v1/namespaces")
             assert listed.names == ["default", "kube-node-lease", "kube-public", "kube-system"]
-            first = listed.body["items"][0]
+            first = (await api.call("GET", "/api/v1/namespaces/default")).body
             assert first["spec"] == {"finalizers": ["kubernetes"]}
             assert first["status"] == {"phase": "Active"}
             assert first["metadata"]["labels"] == {"kubernetes.io/metadata.name": "default"}
