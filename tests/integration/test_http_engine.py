@@ -517,7 +517,8 @@ def test_head_and_bodiless_answers(run: Run, certificates: Certificates) -> None
             status, headers = await peer.head()
             assert (status, headers["content-length"], headers["content-type"]) == (200, "5", "text/plain")
             status, headers = await peer.head()
-            assert (status, headers.get("content-length")) == (204, None)
+            assert status == 204
+            assert not headers.keys() & {"content-length", "content-type"}
             assert (await peer.answer())[2] == b"12345"
 
     run(test())

@@ -362,7 +362,8 @@ class HTTPConnection(asyncio.Protocol):
         elif exchange is not None and exchange.old:
             framing += "Connection: keep-alive\r\n"
         request_id = exchange.request.headers.get("audit-id", "") if exchange is not None else ""
-        head = response_head(answer.status, answer.content_type, answer.headers, answer.warnings, request_id, framing)
+        content_type = answer.content_type if has_body(answer.status) else ""
+        head = response_head(answer.status, content_type, answer.headers, answer.warnings, request_id, framing)
         if not has_body(answer.status) or (exchange is not None and exchange.request.method == "HEAD"):
             body = b""
         if len(body) <= _ONE_WRITE:

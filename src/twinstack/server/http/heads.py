@@ -59,9 +59,14 @@ def response_head(
     request_id: str,
     framing: str,
 ) -> bytes:
-    """The head of an answer. `framing` is its last lines: length or transfer coding, and `Connection`."""
+    """The head of an answer. `framing` is its last lines: length or transfer coding, and `Connection`.
+
+    An answer without a body needs an empty `content_type`: caches put the headers of a 304 on what they hold.
+    """
     lines = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"
-    lines += f"Audit-Id: {request_id or audit_id()}\r\nContent-Type: {content_type}\r\nDate: {http_date()}\r\n"
+    lines += f"Audit-Id: {request_id or audit_id()}\r\nDate: {http_date()}\r\n"
+    if content_type:
+        lines += f"Content-Type: {content_type}\r\n"
     cached = False
     for name, value in headers:
         lines += f"{name}: {value}\r\n"

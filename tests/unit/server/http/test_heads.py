@@ -28,7 +28,7 @@ def test_what_every_head_has() -> None:
     lines = head()
     assert lines[0] == "HTTP/1.1 200 OK"
     names = [line.split(": ")[0] for line in lines[1:]]
-    assert names == ["Audit-Id", "Content-Type", "Date", "Cache-Control", "Content-Length"]
+    assert names == ["Audit-Id", "Date", "Content-Type", "Cache-Control", "Content-Length"]
     assert head(599)[0].startswith("HTTP/1.1 599 ")
 
 
