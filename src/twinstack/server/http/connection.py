@@ -409,7 +409,7 @@ class HTTPConnection(asyncio.Protocol):
         writer.finish()
 
     async def _switch(self, answer: Upgrade) -> None:
-        head = response_head(101, "application/octet-stream", [*answer.headers, ("Connection", "Upgrade")], (), "", "")
+        head = response_head(101, "", [*answer.headers, ("Connection", "Upgrade")], (), "", "")
         self._flow.wire.write(head)
         assert self._held is not None
         self._tunnel = Tunnel(self._flow, bytes(self._held))
