@@ -24,8 +24,9 @@ T = TypeVar("T", bound=Object)
 
 FIRST_PAUSE = 0.05  # seconds: a cluster that starts is there soon
 LONGEST_PAUSE = 5.0
+LONGEST_REFUSED = 1.0  # where nobody listens, asking costs next to nothing
 GROWTH = 1.5
-SETTLED = 5.0  # a stream that lasted as long counts as success
+SETTLED = 1.0  # a stream that lasted as long counts as success
 INITIAL_STATE = 60.0  # seconds a WatchList may take before the server is taken for one that ignores it
 GONE = 410
 
@@ -91,6 +92,7 @@ class Informer(Generic[T]):
         self._resource_version = ""  # of the last event or bookmark; empty: read the whole state anew
         self._newest = 0  # the greatest of them
         self._pause = FIRST_PAUSE
+        self._gone = 0.0  # when that version was last too old, loop time
 
     def subscribe(self, handler: Handler[T]) -> None:
         """Call `handler(old, new)` for every change: (None, x) added, (x, y) changed, (x, None) deleted.
@@ -140,9 +142,13 @@ class Informer(Generic[T]):
                 await self._follow()
                 failure = ""
             except StatusError as error:
-                if error.code == GONE or self._resource_version:
-                    self._resource_version = ""  # whatever is wrong with it, a new state heals it
                 failure = "" if error.code == GONE else str(error)
+                if error.code == GONE and started - self._gone > SETTLED:
+                    self._gone, self._pause = started, FIRST_PAUSE  # the server is well, it has only been restarted
+                self._resource_version = ""  # whatever is wrong with it, a new state heals it
+            except ConnectionRefusedError as error:
+                failure = str(error)
+                self._pause = min(self._pause, LONGEST_REFUSED)
             except (OSError, msgspec.DecodeError) as error:
                 failure = str(error) or type(error).__name__
             if loop.time() - started > SETTLED:
@@ -156,7 +162,7 @@ class Informer(Generic[T]):
         if failure:
             level = logging.DEBUG if pause < LONGEST_PAUSE / 10 else logging.WARNING
             log.log(level, "watch of %s: %s; again in %.2f s", self.kind.resource.plural, failure, pause)
-        await asyncio.sleep(pause)
+        await self._client.rest(pause)
 
     async def _follow(self) -> None:
         """One stream, and the whole state before it unless the last version is known."""

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from twinstack.client import tls
@@ -37,6 +37,8 @@ class Pool:
         self._idle: dict[Connection, asyncio.TimerHandle] = {}
         self._busy: set[Connection] = set()
         self._closed = False
+        self._down = False  # the last attempt to connect failed
+        self._back = asyncio.Event()
 
     @asynccontextmanager
     async def exchange(
@@ -82,6 +84,12 @@ class Pool:
         self._idle.clear()
         self._busy.clear()
 
+    async def rest(self, seconds: float) -> None:
+        """Sleep, but no longer than until a connection succeeds after one had failed: the server is back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
+
     async def _take(self) -> Connection:
         while self._idle:
             connection, timer = self._idle.popitem()  # the one used last
@@ -97,10 +105,18 @@ class Pool:
             raise ConnectionError("the client is closed")
         if self._secure and self._tls is None:
             self._tls = tls.context(self._access)
-        connection = await Connection.open(
-            self._host, self._port, self._tls, self._access.tls_server_name, CONNECT_TIMEOUT
-        )
+        try:
+            connection = await Connection.open(
+                self._host, self._port, self._tls, self._access.tls_server_name, CONNECT_TIMEOUT
+            )
+        except OSError:
+            self._down = True
+            raise
         self._busy.add(connection)
+        if self._down:
+            self._down = False
+            self._back.set()  # wakes all who wait now, and nobody later
+            self._back = asyncio.Event()
         return connection
 
     def _give_back(self, connection: Connection) -> None:

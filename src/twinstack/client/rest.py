@@ -190,6 +190,10 @@ class Client:
                 for event in decoder.feed(chunk):
                     yield event
 
+    async def rest(self, seconds: float) -> None:
+        """Sleep between tries; ends early when another request finds a server that had gone."""
+        await self._pool.rest(seconds)
+
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectionError."""
         self._pool.close()

@@ -12,6 +12,8 @@ from twinstack.api.errors import StatusError
 
 FIRST_PAUSE = 0.01  # seconds before the first repetition
 LONGEST_PAUSE = 60.0
+PASSING = 6  # failures to reach the server before it is worth a warning
+LONGEST_UNREACHED = 1.0  # the server is away: everything waits for its return
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +79,9 @@ class WorkQueue:
             self._failures.pop(key, None)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
-            pause = self._pause(key)
-            if isinstance(error, StatusError) and error.reason == "Conflict":
-                log.debug("%s %s: %s", self.name, key, error)  # the newer state is on its way
-            elif isinstance(error, (StatusError, OSError, NotYet)):
-                log.warning("%s %s: %s; again in %.2f s", self.name, key, error or type(error).__name__, pause)
-            else:
-                log.exception("%s %s failed; again in %.2f s", self.name, key, pause)
+        except Exception as error:  # noqa: BLE001 (told in _tell, all of it)
+            pause = self._pause(key, error)
+            self._tell(key, error, pause)
             self.add(key, delay=pause)
         finally:
             del self._running[key]
@@ -92,9 +89,19 @@ class WorkQueue:
                 self._ready.append(key)
             self._wake.set()
 
-    def _pause(self, key: str) -> float:
+    def _tell(self, key: str, error: Exception, pause: float) -> None:
+        if not isinstance(error, (StatusError, OSError, NotYet)):
+            log.error("%s %s failed; again in %.2f s", self.name, key, pause, exc_info=error)
+            return
+        # A conflict's newer state is on its way; a server that is away for a moment will be back.
+        passing = self._failures[key] < PASSING if isinstance(error, OSError) else _is_conflict(error)
+        level = logging.DEBUG if passing else logging.WARNING
+        log.log(level, "%s %s: %s; again in %.2f s", self.name, key, str(error) or type(error).__name__, pause)
+
+    def _pause(self, key: str, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 30), LONGEST_PAUSE) * random.uniform(1.0, 1.2)
+        longest = LONGEST_UNREACHED if isinstance(error, OSError) else LONGEST_PAUSE
+        return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 30), longest) * random.uniform(1.0, 1.2)
 
     def _add_later(self, key: str, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -109,3 +116,7 @@ class WorkQueue:
     def _due(self, key: str) -> None:
         self._delayed.pop(key, None)
         self.add(key)
+
+
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, StatusError) and error.reason == "Conflict"

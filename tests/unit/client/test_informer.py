@@ -295,3 +295,36 @@ def test_a_server_restored_from_a_backup_is_believed() -> None:
         await until(lambda: [*informer.objects] == ["default/a"] and changes[-1] == (None, "2"))
 
     run(behaviour, scenario)
+
+
+def test_one_that_finds_the_server_back_wakes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 30.0)
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.begin()
+        reply.send(("BOOKMARK", bookmark(5, end=True)))
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with api_stub(behaviour) as probe:
+            url = probe.url
+        client = Client(ClusterAccess(server=url), user_agent="test")
+        informer = Informer(client, PODS)
+        informer._pause = 30.0
+        monkeypatch.setattr(module, "LONGEST_REFUSED", 30.0)
+        task = asyncio.create_task(informer.run())
+        await asyncio.sleep(0.05)
+        stub = ApiStub(behaviour)
+        server = await asyncio.start_server(stub.serve, "127.0.0.1", int(url.rpartition(":")[2]))
+        watch = client.watch(PODS)
+        await anext(watch)
+        async with asyncio.timeout(1):
+            await informer.synced()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await watch.aclose()
+        await client.close()
+        server.close()
+        await stub.stop()
+
+    uvloop.run(main())

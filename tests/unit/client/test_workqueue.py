@@ -97,7 +97,7 @@ def test_delays_keep_the_earliest_and_an_immediate_add_wins() -> None:
     [
         (conflict("pods", "a"), logging.DEBUG),
         (StatusError(403, "Forbidden", "no"), logging.WARNING),
-        (ConnectionResetError("gone"), logging.WARNING),
+        (ConnectionResetError("gone"), logging.DEBUG),
         (KeyError("a fault of ours"), logging.ERROR),
     ],
 )
