@@ -72,7 +72,7 @@ class Server:
         self.store.commit([Put(IP_ADDRESSES.key("", str(first)), record, 0)])
         self.strategy = ServiceStrategy()
 
-    def context(self, name: str) -> WriteContext:
+    def context(self, name: str, *, dry_run: bool = False) -> WriteContext:
         return WriteContext(
             resource=SERVICES,
             namespace="default",
@@ -81,6 +81,7 @@ class Server:
             config=self.config,
             reader=self.store,
             now=NOW,
+            dry_run=dry_run,
         )
 
     def _write(self, change: Change) -> JSON:
@@ -95,10 +96,11 @@ class Server:
         self.store.commit([*change.also, Put(key, encode, None)])
         return obj
 
-    def create(self, body: JSON) -> JSON:
+    def create(self, body: JSON, *, dry_run: bool = False) -> JSON:
         body["metadata"] |= {"namespace": "default", "uid": "u", "creationTimestamp": NOW}
         self.strategy.default(body)
-        return self._write(self.strategy.create(self.context(body["metadata"]["name"]), body))
+        change = self.strategy.create(self.context(body["metadata"]["name"], dry_run=dry_run), body)
+        return change.object if dry_run else self._write(change)
 
     def update(self, name: str, new: JSON, *, status: bool = False) -> JSON:
         old = self.store.get(SERVICES, "default", name)

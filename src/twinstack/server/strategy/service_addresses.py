@@ -102,7 +102,7 @@ def plan_addresses(name: str, new: ServiceSpec, old: ServiceSpec | None, plan: A
             plan.release(held.cluster_ips)
         return []
     if held is None:
-        return _fill(name, new, plan, start=0)
+        return [] if traits.is_headless(new) else _fill(name, new, plan, start=0)
     if traits.is_headless(held):
         return []  # never becomes a Service with an address: validation says so
     before, after = len(held.ip_families), len(new.ip_families)
@@ -115,8 +115,6 @@ def plan_addresses(name: str, new: ServiceSpec, old: ServiceSpec | None, plan: A
 
 def _fill(name: str, new: ServiceSpec, plan: AddressPlan, start: int) -> list[FieldError]:
     """One address a family, from index `start` on: as asked for, or any."""
-    if traits.is_headless(new):
-        return []
     new.cluster_ips += [""] * (len(new.ip_families) - len(new.cluster_ips))
     for index in range(start, len(new.ip_families)):
         text = new.cluster_ips[index]

@@ -20,13 +20,14 @@ class RefusedError(ValueError):
 class PortPlan:
     """Node ports that one request takes and gives back, released ones being free only after the write."""
 
-    def __init__(self, ports: range, is_taken: Callable[[int], bool]) -> None:
+    def __init__(self, ports: range, is_stored: Callable[[int], bool]) -> None:
         self.ports = ports
-        self._is_stored = is_taken
+        self._is_stored = is_stored
         self.taken: set[int] = set()
         self.released: set[int] = set()
 
-    def _is_taken(self, port: int) -> bool:
+    def is_taken(self, port: int) -> bool:
+        """Whether the port is stored as taken, or taken by this request."""
         return port in self.taken or self._is_stored(port)
 
     def take(self, port: int) -> None:
@@ -34,13 +35,13 @@ class PortPlan:
         if port not in self.ports:
             first, last = self.ports.start, self.ports.stop - 1
             raise RefusedError(f"provided port is not in the valid range. The range of valid ports is {first}-{last}")
-        if self._is_taken(port):
+        if self.is_taken(port):
             raise RefusedError("provided port is already allocated")
         self.taken.add(port)
 
     def take_any(self) -> int:
         """Raises RefusedError when all are taken."""
-        port = port_bands(self.ports).choose(self._is_taken)
+        port = port_bands(self.ports).choose(self.is_taken)
         if port is None:
             raise RefusedError("range is full")
         self.taken.add(port)

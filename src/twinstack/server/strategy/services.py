@@ -26,6 +26,7 @@ from twinstack.server.strategy import service_traits as traits
 from twinstack.server.strategy.base import JSON, Change, Strategy, WriteContext
 from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to
 from twinstack.server.strategy.service_addresses import AddressPlan, plan_addresses, ready_ranges
+from twinstack.server.strategy.service_dry_run import RehearsedAddresses, RehearsedPorts
 from twinstack.server.strategy.service_families import assign_families
 from twinstack.server.strategy.service_ports import PortPlan, plan_health_check_port, plan_node_ports
 from twinstack.server.strategy.service_status import default_ingress, shown_status, validate_status
@@ -57,8 +58,9 @@ class _Plan:
         reader = ctx.reader
         families = traits.configured_families(ctx.config.service_ranges)
         ranges = [r for r in ready_ranges(reader.list(_SERVICE_CIDRS)) if r.cidr.family in families]
-        self.addresses = AddressPlan(ranges, lambda address: reader.exists(_address_key(address)))
-        self.ports = PortPlan(ctx.config.node_ports, lambda port: reader.exists(_port_key(port)))
+        addresses, ports = (RehearsedAddresses, RehearsedPorts) if ctx.dry_run else (AddressPlan, PortPlan)
+        self.addresses = addresses(ranges, lambda address: reader.exists(_address_key(address)))
+        self.ports = ports(ctx.config.node_ports, lambda port: reader.exists(_port_key(port)))
 
     def allocate(self, new: ServiceSpec, old: ServiceSpec | None) -> list[FieldError]:
         """Everything the server chooses, in place; the errors of the first stage that has any."""

@@ -200,3 +200,51 @@ def test_the_status_belongs_to_status_updates() -> None:
     left = server.patch("web", {"spec": {"type": "NodePort"}})
     assert left["status"] == {"loadBalancer": {}}
     assert_nothing_lost(server)
+
+
+def test_dry_runs_show_stand_ins_and_take_nothing() -> None:
+    server = Server("dual46")
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81}]
+    spec: JSON = {"type": "LoadBalancer", "ipFamilyPolicy": "RequireDualStack", "ports": ports}
+    spec["externalTrafficPolicy"] = "Local"
+    shown = server.create(body("web", spec), dry_run=True)["spec"]
+    assert shown["clusterIPs"] == ["10.96.0.0", "fd00:96::"]
+    assert [port["nodePort"] for port in shown["ports"]] == [32769, 32770]
+    assert shown["healthCheckNodePort"] == 32771
+    assert_nothing_lost(server)
+
+
+@pytest.mark.parametrize(
+    ("spec", "refusal"),
+    [
+        ({"clusterIP": "10.96.9.9"}, None),  # taken, but a dry run does not look
+        (
+            {"clusterIP": "192.0.2.1"},
+            "the provided IP (192.0.2.1) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+        ),
+        ({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}, "provided port is already allocated"),
+        ({"type": "NodePort", "ports": [{"port": 80, "nodePort": 99}]}, None),
+    ],
+)
+def test_what_dry_runs_notice(spec: JSON, refusal: str | None) -> None:
+    server = Server("dual46")
+    ports = [{"port": 80, "nodePort": 30080}]
+    server.create(body("there", {"type": "NodePort", "clusterIP": "10.96.9.9", "ports": ports}))
+    rehearsal = body("web", {"ports": [{"port": 80}]} | spec)
+    if refusal is None:
+        server.create(rehearsal, dry_run=True)
+        return
+    with pytest.raises(StatusError) as caught:
+        server.create(rehearsal, dry_run=True)
+    assert caught.value.message.endswith(refusal)
+
+
+def test_a_headless_service_that_asks_for_a_second_family_is_told_of_both_mistakes() -> None:
+    server = Server("dual46")
+    server.create(body("web", {"ports": [{"port": 80}], "clusterIP": "10.96.9.9"}))
+    patch = {"clusterIP": "None", "clusterIPs": ["None"], "ipFamilyPolicy": "RequireDualStack"}
+    with pytest.raises(StatusError) as caught:
+        server.patch("web", {"spec": patch})
+    fields = [cause["field"] for cause in caught.value.status()["details"]["causes"]]
+    assert fields == ["spec.clusterIPs[0]", "spec.clusterIPs"]
+    assert_nothing_lost(server)
