@@ -104,6 +104,8 @@ def _unexpected(text: bytes, position: int, context: str) -> _Stop:
     shown = {"'": r"'\''", '"': "'\"'"}.get(char)
     if shown is None:
         escaped = char if char.isprintable() else char.encode("unicode_escape").decode()
+        if char >= "\x80" and not char.isprintable():
+            escaped = f"\\u{ord(char):04x}"
         shown = f"'{escaped}'"
     return _Stop(f"invalid character {shown} {context}")
 

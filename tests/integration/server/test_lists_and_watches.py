@@ -112,8 +112,12 @@ def test_a_snapshot_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("query", "message"),
     [
         ("continue=e30", "continue key is not valid: server does not recognize this encoded version "),
-        ("continue=!!", "continue key is not valid: "),
-        ("continue=x&resourceVersion=7", "specifying resource version is not allowed when using continue"),
+        ("continue=garbage", r"continue key is not valid: invalid character '\u0081' looking for beginning of value"),
+        ("continue=a!", "continue key is not valid: illegal base64 data at input byte 1"),
+        (
+            "continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0&resourceVersion=7",
+            "specifying resource version is not allowed when using continue",
+        ),
     ],
 )
 def test_bad_continue_tokens(tmp_path: Path, query: str, message: str) -> None:
