@@ -41,6 +41,9 @@ class NodeIPAMController:
                 self._queue.add(new.metadata.name)
         elif old is not None:
             self._cidrs.release(old.metadata.name)
+            for node in self._nodes.objects.values():
+                if not node.spec.pod_cidrs:
+                    self._queue.add(node.metadata.name)  # it may have waited for this
 
     async def _sync(self, name: str) -> None:
         node = self._nodes.objects.get(name)

@@ -99,13 +99,14 @@ class Bed:
 
 
 @contextmanager
-def bed(directory: Path) -> Iterator[Bed]:
+def bed(directory: Path, *, server_only: bool = False) -> Iterator[Bed]:
     """A server with controllers and scheduler, started together as a cluster starts them."""
     it = Bed(directory)
     try:
         it.start_server()
-        it.start_controllers()
-        it.start_scheduler()
+        if not server_only:
+            it.start_controllers()
+            it.start_scheduler()
         yield it
     finally:
         for process in it.processes.values():
