@@ -98,6 +98,11 @@ def test_the_server_comes_back_with_all_it_knew(dual: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("traffic")
+def test_traffic_goes_on_without_controllers(dual: Cluster) -> None:
+    kill(dual, "controllers")
+    check_convergence(dual, "after-controllers")
+
+
 def test_the_controllers_catch_up_with_what_they_missed(dual: Cluster) -> None:
     kill(dual, "controllers")
     try:

@@ -253,5 +253,7 @@ def test_a_deleted_service_is_silent_and_its_addresses_are_free(dual: Cluster, s
     dual.kubectl("delete", "service", service)
     for address in addresses:
         until(lambda address=address: not dual.answers(address), f"{address} is silent", 1)  # type: ignore[misc]
-    spec = dual.apply(manifest(service, ipFamilyPolicy="RequireDualStack", clusterIPs=spec["clusterIPs"]))["spec"]
+    spec = dual.apply(
+        manifest(service, ipFamilyPolicy="RequireDualStack", clusterIP=spec["clusterIP"], clusterIPs=spec["clusterIPs"])
+    )["spec"]
     assert spec["clusterIPs"] == [str(address) for address in addresses]

@@ -48,14 +48,21 @@ async def _wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: flo
     access = kubeconfig.load(str(paths.kubeconfigs / "admin.json"))
     client = Client(access, user_agent="twinstack-up")
     missing = {cluster.node_name(index) for index in range(1, cluster.nodes + 1)}
+    told: set[str] = set()
     all_ready = asyncio.Event()
 
     async def ready() -> None:
         await nodes.synced()
-        progress.done("API server")
+        api_answers()
         await all_ready.wait()
 
+    def api_answers() -> None:
+        if "API server" not in told:
+            told.add("API server")
+            progress.done("API server")
+
     def follow(_: Node | None, node: Node | None) -> None:
+        api_answers()
         if node is not None and node.metadata.name in missing and is_ready(node):
             missing.discard(node.metadata.name)
             progress.done(f"node {node.metadata.name}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twinstack.cluster import network
 from twinstack.cluster.errors import ClusterError
-from twinstack.cluster.state import RUN, ClusterPaths
+from twinstack.cluster.state import DEFAULT_HOME, RUN, ClusterPaths
 from twinstack.linux import mounts, processes
 from twinstack.linux.processes import Process
 
@@ -31,8 +31,9 @@ def sweep(paths: ClusterPaths) -> None:
         _delete(directory)
     with contextlib.suppress(OSError):  # other clusters' sockets are there
         RUN.rmdir()
-    with contextlib.suppress(OSError):
-        paths.root.parent.rmdir()
+    if paths.root.parent == DEFAULT_HOME:
+        with contextlib.suppress(OSError):  # other clusters' state is there
+            DEFAULT_HOME.rmdir()
 
 
 def _delete(directory: Path) -> None:

@@ -20,11 +20,12 @@ from twinstack.cluster.errors import ClusterError
 
 RUN = Path("/run/twinstack")
 NAMESPACES = Path("/run/netns")
+DEFAULT_HOME = Path.home() / ".twinstack"
 
 
 def home() -> Path:
     """The directory of all clusters of this user."""
-    return Path(os.environ.get("TWINSTACK_HOME") or Path.home() / ".twinstack").absolute()
+    return Path(os.environ.get("TWINSTACK_HOME") or DEFAULT_HOME).absolute()
 
 
 class ClusterPaths(NamedTuple):

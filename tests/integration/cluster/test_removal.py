@@ -51,7 +51,7 @@ def test_sweep(paths: ClusterPaths, tmp_path: Path) -> None:
         removal.sweep(paths)
         assert [process.wait(5) for process in inside] == [-9, -9]
         assert [process.poll() for process in outside] == [None, None]
-        assert not paths.root.parent.exists()
+        assert not paths.root.exists()
         assert not paths.run.exists()
         assert paths.namespaces() == []
         assert mounts.mounted(str(paths.root)) == []
