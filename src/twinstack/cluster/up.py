@@ -163,16 +163,17 @@ def _certificates_are_due(own: ClusterPaths) -> bool:
 
 def _how_to_use(cluster: ClusterConfiguration, own: ClusterPaths) -> str:
     flag = name_flag(cluster.name)
-    kubectl = os.path.join(os.path.dirname(sys.executable), "kubectl")
-    command = kubectl if os.path.exists(kubectl) else "kubectl"
+    program = sys.argv[0]
+    beside = os.path.join(os.path.dirname(program), "kubectl")
+    kubectl = beside if os.path.exists(beside) else "kubectl"
     lines = [
         "",
         f"  export KUBECONFIG={own.kubeconfig}",
-        f"  {command} get nodes -o wide",
-        f"  {command} apply -f examples/dual-stack.yaml",
+        f"  {kubectl} get nodes -o wide",
+        f"  {kubectl} apply -f examples/dual-stack.yaml",
         "",
-        f"  twinstack status{flag}        the health of every part",
-        f"  twinstack node-exec{flag} {cluster.node_name(1)} -- curl http://…   a command on a node",
-        f"  twinstack down{flag}          remove all of it",
+        f"  {program} status{flag}        # the health of every part",
+        f"  {program} node-exec{flag} {cluster.node_name(1)} -- ip addr        # a command on a node",
+        f"  {program} down{flag}        # remove all of it",
     ]
     return "\n".join(lines)
