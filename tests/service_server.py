@@ -61,10 +61,10 @@ class MemoryStore:
 class Server:
     """The Service strategy with the little that generic verbs add."""
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, store: MemoryStore | None = None) -> None:
         ranges = tuple(CIDR.parse(text) for text in RANGES[config])
         self.config = ServerConfig(service_ranges=ranges, node_ports=range(30000, 32768), secure_port=6443)
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         cidr = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [str(block) for block in ranges]}}
         self.store.commit([Put(SERVICE_CIDRS.key("", "kubernetes"), lambda _: json.dumps(cidr).encode(), 0)])
         first = ranges[0].address(1)  # the Service `kubernetes`

@@ -37,9 +37,10 @@ class Span(NamedTuple):
 def first_free(span: Span, start: int, taken: Callable[[int], bool]) -> int | None:
     """The first number of `span` that is not taken, from offset `start` upward and once round."""
     first, size = span
-    return next(
-        (n for n in chain(range(first + start, first + size), range(first, first + start)) if not taken(n)), None
-    )
+    for number in chain(range(first + start, first + size), range(first, first + start)):
+        if not taken(number):
+            return number
+    return None
 
 
 class Bands(NamedTuple):

@@ -24,7 +24,8 @@ def service_warnings(service: Service) -> list[str]:
         warnings += ip_warnings(f"spec.externalIPs[{index}]", ip)
     if spec.external_ips and not headless and spec.type != traits.EXTERNAL_NAME:
         warnings.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
-    warnings += ip_warnings("spec.loadBalancerIP", spec.load_balancer_ip)
+    if spec.load_balancer_ip:
+        warnings += ip_warnings("spec.loadBalancerIP", spec.load_balancer_ip)
     for index, block in enumerate(spec.load_balancer_source_ranges):
         warnings += cidr_warnings(f"spec.loadBalancerSourceRanges[{index}]", block)
     if spec.type == traits.EXTERNAL_NAME and spec.external_ips:
