@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twinstack.api.times import parse_duration
-from twinstack.client.events import EventRecorder
-from twinstack.client.informers import SharedInformers
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
@@ -105,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(client: Client, args: argparse.Namespace) -> None:
     """Raises ValueError for flags that contradict each other, or do not fit the nodes that are there."""
-    context = Context(client, SharedInformers(client), EventRecorder(client, NAME))
+    context = Context(client)
     names = select(args.controllers, list(CONTROLLERS))
     made = {name: CONTROLLERS[name](context, args) for name in names}
     controllers = [controller for controller in made.values() if controller is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from twinstack.api.errors import StatusError
 from twinstack.client.events import EventRecorder
@@ -13,12 +13,19 @@ from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
 
 
-class Context(NamedTuple):
-    """One client, its informers and its events, shared by all controllers of a process."""
+class Context:
+    """One client and its informers, shared by all controllers of a process."""
 
-    client: Client
-    informers: SharedInformers
-    events: EventRecorder
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.informers = SharedInformers(client)
+        self.recorders: list[EventRecorder] = []
+
+    def recorder(self, component: str) -> EventRecorder:
+        """Where a controller tells its events, under the name that upstream's has."""
+        recorder = EventRecorder(self.client, component)
+        self.recorders.append(recorder)
+        return recorder
 
 
 class Controller(Protocol):
@@ -44,4 +51,5 @@ async def run_all(controllers: Sequence[Controller], context: Context) -> None:
         for controller in controllers:
             group.create_task(controller.run(), name=type(controller).__name__)
         group.create_task(context.informers.run(), name="informers")
-        group.create_task(context.events.run(), name="events")
+        for recorder in context.recorders:
+            group.create_task(recorder.run(), name="events")

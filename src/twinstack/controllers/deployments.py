@@ -28,7 +28,7 @@ class DeploymentController:
 
     def __init__(self, context: Context) -> None:
         self._client = context.client
-        self._events = context.events
+        self._events = context.recorder("deployment-controller")
         self._queue = WorkQueue("deployments")
         self._deployments = context.informers.of(DEPLOYMENTS)
         self._sets = context.informers.of(REPLICA_SETS)

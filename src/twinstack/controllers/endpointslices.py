@@ -25,7 +25,7 @@ class EndpointSliceController:
     def __init__(self, context: Context, *, maximum: int = 100, batch_period: float = 0.0) -> None:
         """At most `maximum` endpoints a slice; Pod changes wait `batch_period` seconds for others to come."""
         self._client = context.client
-        self._events = context.events
+        self._events = context.recorder("endpoint-slice-controller")
         self._maximum = maximum
         self._batch_period = batch_period
         self._queue = WorkQueue("endpointslices")

@@ -21,7 +21,7 @@ class NodeIPAMController:
 
     def __init__(self, context: Context, cidrs: NodeCIDRs) -> None:
         self._client = context.client
-        self._events = context.events
+        self._events = context.recorder("cidrAllocator")
         self._cidrs = cidrs
         self._queue = WorkQueue("nodeipam")
         self._nodes = context.informers.of(NODES)

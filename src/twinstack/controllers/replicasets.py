@@ -37,7 +37,7 @@ class ReplicaSetController:
 
     def __init__(self, context: Context) -> None:
         self._client = context.client
-        self._events = context.events
+        self._events = context.recorder("replicaset-controller")
         self._queue = WorkQueue("replicasets")
         self._sets = context.informers.of(REPLICA_SETS)
         self._pods = context.informers.of(PODS)

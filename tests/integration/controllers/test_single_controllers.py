@@ -25,8 +25,6 @@ from twinstack.api.core import Node, Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, SERVICES
 from twinstack.api.times import micro_now
-from twinstack.client.events import EventRecorder
-from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
 from twinstack.controllers.context import Context, Controller, run_all
 from twinstack.controllers.endpointslices import EndpointSliceController
@@ -46,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 @asynccontextmanager
 async def running(client: Client, *makers: Callable[[Context], Controller]) -> AsyncIterator[None]:
-    context = Context(client, SharedInformers(client), EventRecorder(client, "test"))
+    context = Context(client)
     task = asyncio.create_task(run_all([maker(context) for maker in makers], context))
     try:
         yield
