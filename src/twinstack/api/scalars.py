@@ -10,7 +10,7 @@ import base64
 import binascii
 import datetime
 import re
-from decimal import ROUND_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_UP, Decimal
 
 from twinstack.api.errors import go_value
 
@@ -91,7 +91,7 @@ _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
 _MAX = Decimal(2**63 - 1)
-_NANO = Decimal("1e-9")
+_NANO, _MILLI = Decimal("1e-9"), Decimal("1e-3")
 
 
 def quantity(text: str) -> Decimal:
@@ -99,9 +99,16 @@ def quantity(text: str) -> Decimal:
     return _parse_quantity(text)[0]
 
 
-def canonical_quantity(text: str) -> str:
+def canonical_amount(text: str) -> str:
+    """A quantity in a list of resources: rounded up to thousandths."""
+    return canonical_quantity(text, _MILLI)
+
+
+def canonical_quantity(text: str, precision: Decimal = _NANO) -> str:
     """The shortest text of the same kind (binary, decimal or with exponent) that loses nothing."""
     value, kind = _parse_quantity(text)
+    if precision != _NANO and abs(value) < _MAX:
+        value = value.quantize(precision, ROUND_CEILING)
     if value == 0:
         return "0"
     if kind == "binary" and -1024 < value < 1024:

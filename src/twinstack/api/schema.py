@@ -304,7 +304,8 @@ def _value_check(field: Field, go_type: str, drop_zero: bool) -> _Check:
     if field.type == "int-or-string":
         return _check_int_or_string
     if field.type == "quantity":
-        return _check_quantity
+        resources = field.go.endswith("v1.ResourceList")
+        return _quantity_check(scalars.canonical_amount if resources else scalars.canonical_quantity)
     if field.type == "float64":
         return _check_float
     text = {
@@ -363,17 +364,20 @@ def _check_float(value: Any, node: _Node, _findings: list[str]) -> Any:
     return float(value) if isinstance(value, Number) else value
 
 
-def _check_quantity(value: Any, _node: _Node, _findings: list[str]) -> Any:
-    if isinstance(value, str):
-        text = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        text = value.text if isinstance(value, Number) else str(value)
-    else:
-        text = "{}"  # no number at all: the rule's own words
-    try:
-        return scalars.canonical_quantity(text)
-    except ValueError as error:
-        raise TypeMismatch(str(error)) from None
+def _quantity_check(canonical: Callable[[str], str]) -> _Check:
+    def check_quantity(value: Any, _node: _Node, _findings: list[str]) -> Any:
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            text = value.text if isinstance(value, Number) else str(value)
+        else:
+            text = "{}"  # no number at all: the rule's own words
+        try:
+            return canonical(text)
+        except ValueError as error:
+            raise TypeMismatch(str(error)) from None
+
+    return check_quantity
 
 
 def _text_check(canonical: Callable[[str], str], type_name: str, drop_zero: bool) -> _Check:

@@ -220,9 +220,9 @@ def _slice_port(port: JSON) -> str:
 
 
 def _first_few(texts: Sequence[str]) -> str:
-    if not texts:
-        return "<unset>"
     shown = ",".join(texts[:_SHOWN])
+    if not shown:
+        return "<unset>"
     return f"{shown} + {len(texts) - _SHOWN} more..." if len(texts) > _SHOWN else shown
 
 

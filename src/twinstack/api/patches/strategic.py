@@ -67,7 +67,7 @@ def _merge_map(original: JSON, patch: JSON, type_name: str) -> JSON:
         elif isinstance(value, dict):
             result[name] = _merge_field_map(result[name], value, _field(type_name, name))
         elif isinstance(value, list):
-            result[name] = _merge_field_list(result[name], value, _field(type_name, name), deletes=deletes)
+            result[name] = _merge_field_list(list(result[name]), value, _field(type_name, name), deletes=deletes)
         else:
             result[name] = value
     return result
@@ -160,11 +160,12 @@ def _set_element_orders(original: JSON, patch: JSON, type_name: str) -> None:
         _check_order(new or [], order, field.merge_key)
         if old is None and new is None:
             continue
-        merged = _plain(new) if old is None else old
+        scratch = list(old or [])
+        merged = _plain(new) if old is None else scratch
         if old is not None and new is not None:
-            merged = _merge_field_list(old, new, field, deletes=False)
+            merged = _merge_field_list(scratch, new, field, deletes=False)
         _element_kind(old or [], new or [])
-        original[name] = _ordered(merged, order, old or [], field.merge_key)
+        original[name] = _ordered(merged, order, scratch, field.merge_key)
         patch.pop(name, None)
 
 
@@ -188,6 +189,7 @@ def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
 
 
 def _merge_field_list(original: list[Any], patch: list[Any], field: Field, *, deletes: bool) -> list[Any]:
+    """`original` is scratch: it keeps its length, and what it holds then says where items stood (`_merge_maps`)."""
     if deletes or _strategy(field) == "merge":
         return _merge_list(original, patch, field, deletes=deletes)
     return patch
@@ -201,23 +203,54 @@ def _merge_list(original: list[Any], patch: list[Any], field: Field, *, deletes:
             return [item for item in original if item not in patch]
         merged = list(dict.fromkeys([*original, *patch]))
         return _ordered(merged, patch, original, "")
-    key = field.merge_key
-    if not key:
+    if not field.merge_key:
         short = field.type.rpartition(".")[2]
         raise _failure(f"cannot merge lists without merge key for {short}")
-    kept, plain, replaced = _apply_element_directives(original, patch, key)
-    if replaced:
-        return plain
-    merged = list(kept)
-    for item in plain:
+    return _merge_maps(original, patch, field)
+
+
+def _merge_maps(array: list[JSON], patch: list[JSON], field: Field) -> list[JSON]:
+    """Merge two lists of objects by key.
+
+    Upstream works in place: items that go close the gap, items that come take the places left free, and the old
+    order is read off the same memory afterwards. So `array` is treated as that memory.
+    """
+    key, used = field.merge_key, len(array)
+    plain: list[JSON] = []
+    replaced = False
+    for item in patch:
+        directive = item.get(_PATCH, "")
+        if _PATCH not in item:
+            plain.append(item)
+        elif directive == "delete":
+            if key not in item:
+                raise _no_merge_key(item, key)
+            used = _delete_matching(array, used, key, item[key])
+        elif directive == "replace":
+            replaced = True
+        elif directive == "merge":
+            raise _failure("merging lists cannot yet be specified in the patch")
+        else:
+            raise _unknown_directive(directive, item)
+    return plain if replaced else _merge_plain(array, used, plain, field)
+
+
+def _merge_plain(array: list[JSON], used: int, patch: list[JSON], field: Field) -> list[JSON]:
+    """Merge items without directives into the first `used` of `array`."""
+    key, merged, stood = field.merge_key, array, array[:used]
+    for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
-        index = next((i for i, old in enumerate(merged) if key in old and old[key] == item[key]), None)
-        if index is None:
-            merged.append(_plain(item))
-        else:
+        index = next((i for i in range(used) if key in merged[i] and merged[i][key] == item[key]), None)
+        if index is not None:
             merged[index] = _merge_map(merged[index], item, field.type)
-    return _ordered(merged, plain, kept, key)
+        elif used < len(merged):
+            merged[used] = _plain(item)
+            used += 1
+        else:
+            merged = [*merged, _plain(item)]
+            used += 1
+    return _ordered(merged[:used], patch, stood, key)
 
 
 def _element_kind(*lists: list[Any]) -> type | None:
@@ -237,24 +270,14 @@ def _element_kind(*lists: list[Any]) -> type | None:
     return found
 
 
-def _apply_element_directives(original: list[JSON], patch: list[JSON], key: str) -> tuple[list[JSON], list[JSON], bool]:
-    """(what deletions leave, what is to be merged, whether that replaces everything)."""
-    kept, plain, replaced = original, [], False
-    for item in patch:
-        directive = item.get(_PATCH, "")
-        if _PATCH not in item:
-            plain.append(item)
-        elif directive == "delete":
-            if key not in item:
-                raise _no_merge_key(item, key)
-            kept = [old for old in kept if key not in old or old[key] != item[key]]
-        elif directive == "replace":
-            replaced = True
-        elif directive == "merge":
-            raise _failure("merging lists cannot yet be specified in the patch")
-        else:
-            raise _unknown_directive(directive, item)
-    return kept, plain, replaced
+def _delete_matching(array: list[JSON], length: int, key: str, value: Any) -> int:
+    """Close the gaps of what goes among the first `length` items; returns how many are left."""
+    kept = [item for item in array[:length] if key not in item or item[key] != value]
+    while length > len(kept):  # one by one, as each move leaves the last item twice
+        index = next(i for i in range(length) if key in array[i] and array[i][key] == value)
+        array[index : length - 1] = array[index + 1 : length]
+        length -= 1
+    return length
 
 
 def _identity(item: Any, key: str) -> Any:

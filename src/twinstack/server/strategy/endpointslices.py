@@ -52,11 +52,12 @@ class EndpointSliceStrategy(Strategy):
         return errors
 
     def warnings(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> list[str]:
-        if obj.get("addressType") == "FQDN":
-            return ["spec.addressType: FQDN endpoints are deprecated"] if old is None else []
+        texts = []
+        if obj.get("addressType") == "FQDN" and old is None:
+            texts.append("spec.addressType: FQDN endpoints are deprecated")
         if (obj["metadata"].get("labels") or {}).get(_MANAGED_BY) in _BUILT_IN:
-            return []
-        return [
+            return texts
+        return texts + [
             text
             for i, endpoint in enumerate(obj.get("endpoints") or [])
             for j, address in enumerate(endpoint.get("addresses") or [])

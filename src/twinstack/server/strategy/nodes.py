@@ -39,6 +39,9 @@ class NodeStrategy(Strategy):
             spec["podCIDRs"] = [first]
         elif listed:
             spec["podCIDR"] = listed[0]
+        status: JSON = obj.get("status") or {}
+        if status.get("capacity") and "allocatable" not in status:
+            status["allocatable"] = dict(status["capacity"])
 
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
         """A new Node takes no pods until its agent says it is ready (admission plugin TaintNodesByCondition)."""
@@ -117,7 +120,8 @@ def _cidr_errors(blocks: Sequence[str]) -> list[FieldError]:
 
 
 def _update_errors(new: JSON, old: JSON) -> list[FieldError]:
-    errors = _resource_errors(new.get("status") or {})
+    errors = _taint_errors((new.get("spec") or {}).get("taints") or [])
+    errors += _resource_errors(new.get("status") or {})
     seen: list[JSON] = []
     for i, address in enumerate((new.get("status") or {}).get("addresses") or []):
         if address in seen:

@@ -13,12 +13,17 @@ _COUNTED = ("cpu", "memory")
 
 
 def qos_class(spec: JSON) -> str:
-    """`Guaranteed` when cpu and memory are limited everywhere and requested alike, `BestEffort` when nothing is."""
+    """`Guaranteed` when cpu and memory are limited everywhere and requested alike, `BestEffort` when nothing is.
+
+    What the Pod as a whole asks for stands for its containers.
+    """
     requests: dict[str, Decimal] = {}
     limits: dict[str, Decimal] = {}
     everywhere = True
-    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
-        resources = container.get("resources") or {}
+    asked = [c.get("resources") or {} for kind in ("containers", "initContainers") for c in spec.get(kind) or []]
+    if spec.get("resources"):
+        asked = [spec["resources"]]
+    for resources in asked:
         _add(requests, resources.get("requests") or {})
         limited = _add(limits, resources.get("limits") or {})
         everywhere = everywhere and limited == len(_COUNTED)

@@ -52,7 +52,6 @@ def _port_warnings(container: JSON, field: str) -> list[str]:
     texts: list[str] = []
     first: dict[tuple[object, ...], int] = {}
     for i, port in enumerate(container.get("ports") or []):
-        texts += validation.ip_warnings(f"{field}.ports[{i}].hostIP", port.get("hostIP", ""))
         key = (port.get("protocol"), port.get("containerPort"), port.get("hostPort", 0), port.get("hostIP", ""))
         if key in first:
             texts.append(f"{field}.ports[{i}]: duplicate port definition with {field}.ports[{first[key]}]")

@@ -45,7 +45,7 @@ class PodStrategy(Strategy):
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
                 "lastProbeTime": None,
-                "lastTransitionTime": None,
+                "lastTransitionTime": ctx.now,
             }
             obj["status"]["conditions"] = [condition]
         _admit_priority(ctx, obj)
@@ -53,6 +53,12 @@ class PodStrategy(Strategy):
         if "ServiceAccount" not in ctx.config.disabled_admission_plugins:
             spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or "default"
         _tolerate_lost_nodes(spec)
+
+    def prepare_update(self, ctx: WriteContext, new: JSON, old: JSON) -> None:
+        for name in ("priority", "preemptionPolicy"):
+            if name in old["spec"]:
+                new["spec"].setdefault(name, old["spec"][name])
+        _tolerate_lost_nodes(new["spec"])
 
     def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
         errors = pod_errors(obj["spec"], "spec")
