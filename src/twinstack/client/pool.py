@@ -36,6 +36,7 @@ class Pool:
         self._token, self._token_read = access.token, -TOKEN_SECONDS
         self._idle: dict[Connection, asyncio.TimerHandle] = {}
         self._busy: set[Connection] = set()
+        self._attempts: set[asyncio.Task[Connection]] = set()
         self._closed = False
         self._down = False  # the last attempt to connect failed
         self._back = asyncio.Event()
@@ -74,8 +75,8 @@ class Pool:
         finally:
             self._give_back(connection)
 
-    def close(self) -> None:
-        """Close every connection, also those in use."""
+    async def close(self) -> None:
+        """Close every connection, also those in use and those being made."""
         self._closed = True
         for timer in self._idle.values():
             timer.cancel()
@@ -83,6 +84,8 @@ class Pool:
             connection.close()
         self._idle.clear()
         self._busy.clear()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=1.0)
 
     async def rest(self, seconds: float) -> None:
         """Sleep, but no longer than until a connection succeeds after one had failed: the server is back."""
@@ -105,10 +108,16 @@ class Pool:
             raise ConnectionError("the client is closed")
         if self._secure and self._tls is None:
             self._tls = tls.context(self._access)
+        # A handshake is never broken off, which uvloop would answer with tracebacks: who is cancelled leaves it
+        # to end in the background.
+        attempt = asyncio.create_task(self._open())
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
         try:
-            connection = await Connection.open(
-                self._host, self._port, self._tls, self._access.tls_server_name, CONNECT_TIMEOUT
-            )
+            connection = await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            attempt.add_done_callback(_abandon)
+            raise
         except OSError:
             self._down = True
             raise
@@ -118,6 +127,9 @@ class Pool:
             self._back.set()  # wakes all who wait now, and nobody later
             self._back = asyncio.Event()
         return connection
+
+    async def _open(self) -> Connection:
+        return await Connection.open(self._host, self._port, self._tls, self._access.tls_server_name, CONNECT_TIMEOUT)
 
     def _give_back(self, connection: Connection) -> None:
         self._busy.discard(connection)
@@ -153,3 +165,9 @@ class Pool:
                 self._token = stream.read().strip()
             self._token_read = time.monotonic()
         return self._token
+
+
+def _abandon(attempt: asyncio.Task[Connection]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()

@@ -196,7 +196,7 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectionError."""
-        self._pool.close()
+        await self._pool.close()
 
     async def _exchange(
         self, method: str, path: str, body: bytes | None, content_type: str, accept: str
