@@ -80,7 +80,7 @@ class PodNetwork:
         found = {link.ifindex: link for link in map(links.read_link, socket.dump(*links.link_list()))}
         self._next_index = max(FIRST_INDEX, *(index + 1 for index in found))
         for row in map(links.read_address, socket.dump(*links.address_list())):
-            if row is not None and row.address in node_ips:
+            if row is not None and row.address in node_ips and row.ifindex != links.LOOPBACK:
                 self._mtu = found[row.ifindex].mtu  # a pod must not send what the uplink cannot carry
         self._socket = socket
 

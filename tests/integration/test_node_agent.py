@@ -1,0 +1,402 @@
+"""The node agent beside a real API server, both in one namespace; the tests bind pods and give podCIDRs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from twinstack.api.core import Container, Pod, PodSpec
+from twinstack.api.errors import StatusError
+from twinstack.api.kinds import LEASES, NODES, PODS
+from twinstack.api.meta import ObjectMeta
+from twinstack.client import kubeconfig
+from twinstack.client.rest import Client
+from twinstack.ip import Address
+from twinstack.linux import links, namespaces, netlink
+from twinstack.node.cleanup import remove_everything
+from twinstack.pki.ca import CertificateAuthority
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PREFIX = f"tt-F-{os.getpid()}"
+NODE, NODE_IPS, SERVER_IP = "n1", ("172.30.0.11", "fd00:30::11"), "172.30.0.1"
+POD_CIDRS = ["10.244.1.0/24", "fd00:10:244:1::/64"]
+IMAGE = "twinstack.local/host"
+SOON = 10.0  # seconds that anything may take on a busy machine
+LOOP = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Machine:
+    """An API server and a node agent as processes, and a client of the server."""
+
+    def __init__(self, directory: Path, pod_cidrs: list[str]) -> None:
+        self.directory = directory
+        self.pod_cidrs = pod_cidrs
+        self.namespace = namespaces.RUN_DIRECTORY / f"{PREFIX}-node"
+        self.port = free_port()
+        self.server: subprocess.Popen[bytes] | None = None
+        self.agent: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        namespaces.create(self.namespace, _addresses)
+        self._certificates()
+        files = {name: str(self.directory / name) for name in ("ca.crt", "server.crt", "server.key")}
+        self.server = self._run(
+            "server",
+            *("--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112", f"--secure-port={self.port}"),
+            *(f"--network-namespace={self.namespace}", f"--advertise-address={SERVER_IP}"),
+            *(f"--sqlite={self.directory / 'db'}", f"--client-ca-file={files['ca.crt']}"),
+            *(f"--tls-cert-file={files['server.crt']}", f"--tls-private-key-file={files['server.key']}"),
+            *(f"--kubelet-client-certificate={self.directory / 'apiserver.crt'}",),
+            *(f"--kubelet-client-key={self.directory / 'apiserver.key'}",),
+            f"--kubelet-certificate-authority={files['ca.crt']}",
+        )
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        self.agent = self._run(
+            "node",
+            *(f"--kubeconfig={self.directory / 'node.json'}", f"--node-ip={','.join(NODE_IPS)}"),
+            *(f"--hostname-override={NODE}", f"--root-dir={self.root}", f"--runtime-dir={self.directory / 'run'}"),
+            *(f"--netns-prefix={PREFIX}", "--non-masquerade-cidr=10.244.0.0/16,fd00:10:244::/56"),
+            *(f"--tls-cert-file={self.directory / 'kubelet.crt'}",),
+            *(f"--tls-private-key-file={self.directory / 'kubelet.key'}",),
+            f"--client-ca-file={self.directory / 'ca.crt'}",
+            inside=self.namespace,
+        )
+
+    def stop(self) -> None:
+        for process in (self.agent, self.server):
+            if process is not None:
+                process.kill()
+                process.wait()
+        assert remove_everything(self.root, PREFIX) == 0
+        namespaces.remove(self.namespace)
+        with suppress(FileNotFoundError):
+            assert [name for name in os.listdir(namespaces.RUN_DIRECTORY) if name.startswith(PREFIX)] == []
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root"
+
+    def kill_agent(self, number: signal.Signals) -> None:
+        assert self.agent is not None
+        self.agent.send_signal(number)
+        self.agent.wait()
+
+    def client(self) -> Client:
+        return Client(kubeconfig.load(str(self.directory / "admin.json")), user_agent="test")
+
+    def do(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        async def main() -> T:
+            client = self.client()
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        return asyncio.run(main())
+
+    def wait(self, look: Callable[[Client], Coroutine[Any, Any, T | None]], what: str) -> T:
+        """Look until it finds something."""
+
+        async def main(client: Client) -> T:
+            until = time.monotonic() + SOON
+            while time.monotonic() < until:
+                with suppress(OSError):
+                    found = await look(client)
+                    if found is not None:
+                        return found
+                await asyncio.sleep(0.02)
+            raise AssertionError(f"{what} did not come; {(self.directory / 'node.log').read_text()[-2000:]}")
+
+        return self.do(main)
+
+    def pod(self, name: str, good: Callable[[Pod], bool], what: str) -> Pod:
+        async def look(client: Client) -> Pod | None:
+            pod = await client.get(PODS, name, "default")
+            return pod if good(pod) else None
+
+        return self.wait(look, f"pod {name}: {what}")
+
+    def gone(self, name: str) -> None:
+        async def look(client: Client) -> bool | None:
+            try:
+                await client.get(PODS, name, "default")
+            except StatusError as error:
+                return True if error.code == 404 else None
+            return None
+
+        self.wait(look, f"the end of pod {name}")
+
+    def make(self, name: str, script: str, image: str = IMAGE, **spec: Any) -> Pod:
+        container = Container(name="c", image=image, command=["sh", "-c", script])
+        pod = Pod(
+            metadata=ObjectMeta(name=name, namespace="default"),
+            spec=PodSpec(node_name=NODE, containers=[container], **spec),
+        )
+        return self.do(lambda client: client.create(PODS, pod))
+
+    def delete(self, name: str, grace: int | None = None) -> None:
+        self.do(lambda client: client.delete(PODS, name, "default", grace_period=grace))
+
+    def log(self, name: str, query: str = "") -> str:
+        path = f"/api/v1/namespaces/default/pods/{name}/log{query}"
+        return self.do(lambda client: client.request("GET", path, accept="*/*")).decode()
+
+    def _run(self, *arguments: str, inside: Path | None = None) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "twinstack.cli.main", *arguments]
+        if inside is not None:
+            command = ["nsenter", f"--net={inside}", "--", *command]
+        with (self.directory / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _certificates(self) -> None:
+        authority = CertificateAuthority.create("test")
+        (self.directory / "ca.crt").write_bytes(authority.certificate_pem)
+        loopback = [Address.parse("127.0.0.1"), Address.parse(SERVER_IP)]
+        pairs = {
+            "server": authority.issue("kube-apiserver", [], ["localhost"], loopback, server=True),
+            "kubelet": authority.issue("kubelet", [], [NODE], [Address.parse(ip) for ip in NODE_IPS], server=True),
+            "apiserver": authority.issue("kube-apiserver-kubelet-client", [], client=True),
+            "node": authority.issue(f"system:node:{NODE}", ["system:nodes"], client=True),
+            "admin": authority.issue("admin", ["system:masters"], client=True),
+        }
+        for name, (certificate, key) in pairs.items():
+            (self.directory / f"{name}.crt").write_bytes(certificate)
+            (self.directory / f"{name}.key").write_bytes(key)
+        for name, host in (("node", SERVER_IP), ("admin", "127.0.0.1")):
+            access = _access(f"https://{host}:{self.port}", authority.certificate_pem, *pairs[name])
+            (self.directory / f"{name}.json").write_text(json.dumps(access))
+
+
+def _access(server: str, authority: bytes, certificate: bytes, key: bytes) -> dict[str, Any]:
+    encoded = [base64.b64encode(data).decode() for data in (authority, certificate, key)]
+    user = {"client-certificate-data": encoded[1], "client-key-data": encoded[2]}
+    cluster = {"server": server, "certificate-authority-data": encoded[0]}
+    return {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+
+
+def _addresses() -> None:
+    """The node's and the server's addresses, on the loopback of the namespace."""
+    route = netlink.NetlinkSocket(netlink.ROUTE)
+    parsed = [Address.parse(text) for text in (*NODE_IPS, SERVER_IP)]
+    route.request([links.link_up(1), *(links.add_address(1, ip, ip.family.bits) for ip in parsed)])
+    route.close()
+
+
+def ready_node(machine: Machine) -> None:
+    async def registered(client: Client) -> bool | None:
+        try:
+            node = await client.get(NODES, NODE)
+        except StatusError:
+            return None
+        assert all(c.status != "True" for c in node.status.conditions)  # nothing can run yet
+        patch = {"spec": {"podCIDR": machine.pod_cidrs[0], "podCIDRs": machine.pod_cidrs}}
+        await client.patch(NODES, NODE, "", patch)
+        return True
+
+    async def is_ready(client: Client) -> bool | None:
+        node = await client.get(NODES, NODE)
+        return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions) or None
+
+    machine.wait(registered, "the Node")
+    machine.wait(is_ready, "readiness")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    made = Machine(tmp_path_factory.mktemp("machine"), POD_CIDRS)
+    try:
+        made.start()
+        ready_node(made)
+        yield made
+    finally:
+        made.stop()
+
+
+def is_running(pod: Pod) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
+
+
+def waiting_reason(pod: Pod) -> str:
+    states = [status.state.waiting for status in pod.status.container_statuses]
+    return states[0].reason if states and states[0] is not None else ""
+
+
+def test_the_node_says_what_it_is(machine: Machine) -> None:
+    node = machine.do(lambda client: client.get(NODES, NODE))
+    assert [(a.type, a.address) for a in node.status.addresses] == [
+        ("InternalIP", NODE_IPS[0]),
+        ("InternalIP", NODE_IPS[1]),
+        ("Hostname", NODE),
+    ]
+    assert {c.type: c.status for c in node.status.conditions} == {
+        "MemoryPressure": "False",
+        "DiskPressure": "False",
+        "PIDPressure": "False",
+        "Ready": "True",
+    }
+    assert node.metadata.labels["kubernetes.io/hostname"] == NODE
+    assert node.status.capacity["pods"] == "110"
+    assert node.status.daemon_endpoints.kubelet_endpoint.port == 10250
+
+
+def test_a_pod_runs_with_an_address_of_each_family(machine: Machine) -> None:
+    begin = time.monotonic()
+    machine.make("web", f"echo $HOSTNAME; hostname; {LOOP}")
+    pod = machine.pod("web", is_running, "running")
+    assert time.monotonic() - begin < 3
+    addresses = [entry.ip for entry in pod.status.pod_ips]
+    assert [ip.rpartition(".")[0] or ip.rpartition("::")[0] for ip in addresses] == ["10.244.1", "fd00:10:244:1"]
+    assert (pod.status.pod_ip, pod.status.host_ip) == (addresses[0], NODE_IPS[0])
+    assert [entry.ip for entry in pod.status.host_ips] == list(NODE_IPS)
+    assert pod.status.phase == "Running"
+    assert machine.log("web").splitlines()[:3] == ["web", "web", "up"]
+    assert machine.log("web", "?tailLines=1&timestamps=true").endswith("Z up\n")
+    machine.delete("web")
+    machine.gone("web")
+    assert not (machine.root / "pods" / pod.metadata.uid).exists()
+    assert not (machine.root / "leases" / pod.metadata.uid).exists()
+
+
+def test_a_pod_that_ends(machine: Machine) -> None:
+    machine.make("job", "echo done; exit 0", restart_policy="Never")
+    pod = machine.pod("job", lambda pod: pod.status.phase == "Succeeded", "success")
+    assert pod.status.container_statuses[0].state.terminated is not None
+    assert pod.status.pod_ips
+    assert machine.log("job") == "done\n"
+    assert not (machine.root / "leases" / pod.metadata.uid).exists()  # its addresses are free again
+    machine.delete("job")
+    machine.gone("job")
+
+
+def test_a_pod_that_crashes(machine: Machine) -> None:
+    machine.make("crash", "echo run; exit 3")
+    pod = machine.pod("crash", lambda pod: waiting_reason(pod) == "CrashLoopBackOff", "a crash loop")
+    status = pod.status.container_statuses[0]
+    assert (pod.status.phase, status.restart_count) == ("Running", 1)
+    assert status.last_state.terminated is not None
+    assert status.last_state.terminated.exit_code == 3
+    assert "back-off 10s restarting failed container=c pod=crash_default(" in (status.state.waiting or status).message  # type: ignore[union-attr]
+    assert machine.log("crash", "?previous=true") == "run\n"
+    machine.delete("crash")
+    machine.gone("crash")
+
+
+def test_what_cannot_run_says_so(machine: Machine) -> None:
+    machine.make("image", "true", image="nginx:1")
+    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ErrImageNeverPull", "ErrImageNeverPull")
+    waiting = pod.status.container_statuses[0].state.waiting
+    assert waiting is not None
+    assert f'runs only "{IMAGE}"' in waiting.message
+    machine.make("volume", "true", volumes=[{"name": "v", "hostPath": {"path": "/"}}])
+    pod = machine.pod("volume", lambda pod: bool(waiting_reason(pod)), "waiting")
+    waiting = pod.status.container_statuses[0].state.waiting
+    assert waiting is not None
+    assert waiting.reason == "ContainerCreating"
+    assert 'volume "v": this node has no hostPath volumes' in waiting.message
+    assert pod.status.phase == "Pending"
+    for name in ("image", "volume"):
+        machine.delete(name)
+        machine.gone(name)
+
+
+def test_grace(machine: Machine) -> None:
+    machine.make("deaf", "echo up; sleep 100 & sleep 100")
+    machine.pod("deaf", is_running, "running")
+    begin = time.monotonic()
+    machine.delete("deaf", grace=1)
+    machine.gone("deaf")
+    assert 0.9 < time.monotonic() - begin < 5
+
+
+def test_pods_outlive_the_agent_and_are_taken_up(machine: Machine) -> None:
+    machine.make("stays", LOOP)
+    machine.make("goes", LOOP)
+    machine.make("ends", "echo up; sleep 0.5; exit 0", restart_policy="Never")
+    before = machine.pod("stays", is_running, "running")
+    gone = machine.pod("goes", is_running, "running")
+    machine.pod("ends", is_running, "running")
+    machine.kill_agent(signal.SIGKILL)
+    machine.delete("goes", grace=0)  # the server lets it go at once
+    machine.gone("goes")
+    time.sleep(0.6)
+    machine.start_agent()
+    machine.pod("ends", lambda pod: pod.status.phase == "Succeeded", "success seen after the restart")
+    after = machine.pod("stays", is_running, "running")
+    assert after.status == before.status
+    until = time.monotonic() + SOON
+    while any((machine.root / kind / gone.metadata.uid).exists() for kind in ("pods", "leases")):
+        assert time.monotonic() < until, "what is left of a deleted pod stays"
+        time.sleep(0.05)
+    machine.kill_agent(signal.SIGTERM)
+    machine.start_agent()
+    machine.delete("stays")
+    machine.gone("stays")
+    machine.delete("ends")
+    machine.gone("ends")
+
+
+def test_a_crash_of_the_container_is_seen_by_the_next_agent(machine: Machine) -> None:
+    machine.make("again", "echo up; sleep 0.4; exit 1")
+    machine.pod("again", is_running, "running")
+    machine.kill_agent(signal.SIGKILL)
+    time.sleep(0.6)
+    machine.start_agent()
+    pod = machine.pod("again", lambda pod: pod.status.container_statuses[0].restart_count > 0, "a restart")
+    assert pod.status.container_statuses[0].last_state.terminated is not None
+    machine.delete("again")
+    machine.gone("again")
+
+
+def test_the_lease_is_renewed(machine: Machine) -> None:
+    async def look(client: Client) -> bool | None:
+        try:
+            lease = await client.get(LEASES, NODE, "kube-node-lease")
+        except StatusError:
+            return None
+        assert lease.spec.holder_identity == NODE
+        return lease.spec.renew_time is not None or None
+
+    assert machine.wait(look, "the Lease")
+
+
+def test_the_kubelet_api_wants_a_certificate(machine: Machine) -> None:
+    def ask() -> None:
+        context = ssl.create_default_context(cafile=str(machine.directory / "ca.crt"))
+        with (
+            socket.create_connection((NODE_IPS[1], 10250), timeout=3) as plain,
+            context.wrap_socket(plain, server_hostname=NODE_IPS[1]) as secure,
+        ):
+            secure.sendall(b"GET /pods HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert secure.recv(100) == b""
+
+    with suppress(ssl.SSLError, ConnectionError):
+        namespaces.inside(machine.namespace, ask)
