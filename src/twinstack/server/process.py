@@ -30,6 +30,7 @@ from twinstack.server.kubelet import KubeletClient, kubelet_context
 from twinstack.server.metrics import Metrics
 from twinstack.server.podlogs import PodLogs
 from twinstack.server.registry import BOOTSTRAP_NAMESPACES, Registry
+from twinstack.server.storehealth import WatchedStore
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.tls import self_signed, server_context
 from twinstack.store.base import StoreError
@@ -55,7 +56,8 @@ class Process:
         self._args = args
         self._config = config
         self._bind = bind
-        self._registry = Registry(SQLiteStore(args.sqlite), config)
+        self._store = WatchedStore(SQLiteStore(args.sqlite))
+        self._registry = Registry(self._store, config)
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._bootstrapped = False
@@ -120,10 +122,11 @@ class Process:
         }
 
     def _health(self) -> Health:
-        def always() -> bool:
-            return True
-
-        live = {"ping": always, "log": always, "etcd": always, "poststarthook/bootstrap-controller": self._is_ready}
+        live = {
+            "ping": lambda: True,
+            "etcd": lambda: self._store.healthy,  # the name that callers know for the store
+            "poststarthook/bootstrap-controller": self._is_ready,
+        }
         return Health(live, {"shutdown": lambda: not self._stopping.is_set()})
 
     def _is_ready(self) -> bool:
