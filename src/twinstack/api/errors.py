@@ -105,6 +105,7 @@ class StatusError(Exception):
         self.details = details
         self.retry_after = retry_after
         self.metadata = metadata or {}  # ListMeta: a continue token may come with a failure
+        self.warnings: list[str] = []  # what was worth a warning before it came to this
 
     def status(self) -> JSON:
         body: JSON = {

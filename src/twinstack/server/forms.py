@@ -16,7 +16,7 @@ from twinstack.server.versions import Version, View
 JSON = dict[str, Any]
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-_META = "meta.k8s.io/v1"
+_META = "meta.k8s.io"
 _INCLUDES = ("Metadata", "Object", "None")
 
 decode = msgspec.json.decode
@@ -100,18 +100,20 @@ _RAW_METADATA = msgspec.json.Decoder(_RawMetadata)
 
 
 class Partial:
-    """PartialObjectMetadata: the metadata alone, cut out of the stored bytes."""
+    """PartialObjectMetadata: the metadata alone, cut out of the stored bytes. `version` is that of meta.k8s.io."""
 
-    name = "metadata"
     has_opening = False
 
+    def __init__(self, version: str) -> None:
+        self.name = f"metadata/{version}"
+        self._api_version = f"{_META}/{version}"
+        self._opening = b'{"kind":"PartialObjectMetadata","apiVersion":"%b","metadata":' % self._api_version.encode()
+
     def item(self, version: Version) -> bytes:
-        return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%b}' % bytes(
-            _RAW_METADATA.decode(version.value).metadata
-        )
+        return self._opening + bytes(_RAW_METADATA.decode(version.value).metadata) + b"}"
 
     def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
-        head = {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": metadata}
+        head = {"kind": "PartialObjectMetadataList", "apiVersion": self._api_version, "metadata": metadata}
         return [encode(head)[:-1] + b',"items":[', b",".join(map(self.item, versions)), b"]}\n"]
 
     def frame(self, event: str, version: Version, *, first: bool) -> bytes:
@@ -119,7 +121,7 @@ class Partial:
 
     def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
         metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
-        obj = {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": metadata}
+        obj = {"kind": "PartialObjectMetadata", "apiVersion": self._api_version, "metadata": metadata}
         return event_frame("BOOKMARK", encode(obj))
 
 
@@ -128,13 +130,14 @@ class Table:
 
     has_opening = True
 
-    def __init__(self, view: View, include: str) -> None:
-        """Raises StatusError 400 for an unknown `include`."""
+    def __init__(self, view: View, version: str, include: str) -> None:
+        """`version` is that of meta.k8s.io. Raises StatusError 400 for an unknown `include`."""
         if include not in _INCLUDES:
             error = invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
             raise bad_request(f"Unable to convert to Table as requested: {error}")
-        self.name = f"table/{include}"
+        self.name = f"table/{version}/{include}"
         self._view = view
+        self._version = version
         self._include = include
 
     def item(self, version: Version) -> bytes:
@@ -161,8 +164,8 @@ class Table:
         resource, now = self._view.resource, time.time()
         return {
             "kind": "Table",
-            "apiVersion": _META,
+            "apiVersion": f"{_META}/{self._version}",
             "metadata": metadata,
             "columnDefinitions": columns(resource) if columns_shown else None,
-            "rows": [row(resource, self._view.read(version), now, self._include) for version in versions],
+            "rows": [row(resource, self._view.read(each), now, self._include, self._version) for each in versions],
         }

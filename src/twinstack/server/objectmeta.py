@@ -13,6 +13,10 @@ JSON = dict[str, Any]
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words
 _SUFFIX_LENGTH = 5
 _MAX_GENERATED = 63
+_REPEATED_OWNERS = (
+    ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may "
+    "reject such requests as early as 1.24; please fix your requests"
+)
 _SERVER_OWNED = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "uid")
 
 
@@ -23,21 +27,37 @@ def generated_name(prefix: str) -> str:
 
 
 def fill_created(meta: JSON, *, namespace: str, uid: str, now: str, counts: bool) -> None:
-    """System fields of a new object; `counts` says whether the kind has a generation.
-
-    Raises StatusError when the client sent a resourceVersion.
-    """
-    if meta.get("resourceVersion"):
-        raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+    """System fields of a new object; `counts` says whether the kind has a generation."""
     for name in _SERVER_OWNED:
         meta.pop(name, None)
-    meta.pop("resourceVersion", None)
     if namespace:
         meta["namespace"] = namespace
     meta["uid"] = uid
     meta["creationTimestamp"] = now
     if counts:
         meta["generation"] = 1
+
+
+def check_unversioned(meta: JSON) -> None:
+    """A client cannot choose the resourceVersion of a new object. Raises StatusError."""
+    if meta.get("resourceVersion"):
+        raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+
+
+def merge_owners(meta: JSON) -> list[str]:
+    """Drop owner references that repeat an earlier one; returns the warning about them."""
+    references: list[JSON] = meta.get("ownerReferences") or []
+    distinct: list[JSON] = []
+    repeated: set[str] = set()
+    for reference in references:
+        if reference in distinct:
+            repeated.add(reference.get("uid", ""))
+        else:
+            distinct.append(reference)
+    if not repeated:
+        return []
+    meta["ownerReferences"] = distinct
+    return [f"{_REPEATED_OWNERS}; duplicate UID(s) observed: {', '.join(sorted(repeated))}"]
 
 
 def carry_over(new: JSON, old: JSON) -> None:

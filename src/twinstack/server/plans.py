@@ -120,15 +120,18 @@ class Planner:
         meta["name"] = name
         uid = str(uuid.uuid4())
         objectmeta.fill_created(meta, namespace=route.namespace, uid=uid, now=now, counts=row.generation)
+        repeated = objectmeta.merge_owners(meta)
         strategy = strategy_for(row)
         ctx = self._context(route, name, user, now, dry_run=options.dry_run)
         strategy.default(obj)
         change = strategy.create(ctx, obj)
+        if not options.dry_run:
+            objectmeta.check_unversioned(change.object["metadata"])
         name = change.object["metadata"]["name"]
         key = row.key(route.namespace, name)
         if self._reader.exists(key):
             raise already_exists(row.plural, name, row.group)
-        plan = Plan(view_of(row), shaped(route, change.object), change.warnings)
+        plan = Plan(view_of(row), shaped(route, change.object), [*repeated, *change.warnings])
         plan.put(key, 0, change.also, created=True)
         return plan.rehearse() if options.dry_run else plan
 
@@ -144,13 +147,14 @@ class Planner:
         if route.namespace:
             meta["namespace"] = route.namespace
         objectmeta.carry_over(meta, old["metadata"])
+        repeated = objectmeta.merge_owners(meta)
         strategy = strategy_for(row)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
         strategy.default(new)
         status = route.subresource == "status"
         change = strategy.update_status(ctx, new, old) if status else strategy.update(ctx, new, old)
         result = shaped(route, change.object)
-        plan = Plan(view, result, change.warnings)
+        plan = Plan(view, result, [*repeated, *change.warnings])
         if result == old and not change.also:
             return plan.unchanged(version)
         if row.generation and not status and objectmeta.content_changed(result, old, strategy.counted_metadata):

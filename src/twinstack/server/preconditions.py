@@ -50,7 +50,10 @@ def check_identity(meta: JSON, route: Route) -> None:
 
 
 def check_body_namespace(meta: JSON, route: Route) -> None:
-    """The namespace in a body is that of the URL, or none."""
+    """The namespace in a body is that of the URL, or none; objects of the cluster forget it."""
+    if not route.resource.namespaced:
+        meta.pop("namespace", None)
+        return
     namespace = meta.get("namespace") or ""
     if namespace and namespace != route.namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")

@@ -140,7 +140,11 @@ class Registry:
         def plan() -> Plan:
             version = self.get(route)
             new, warnings = modify(view_of(route.resource).read(version))
-            return self._plan_change(route, shape, new, version, user, options).warn(warnings)
+            try:
+                return self._plan_change(route, shape, new, version, user, options).warn(warnings)
+            except StatusError as error:
+                error.warnings[:0] = warnings
+                raise
 
         return await self._write(plan)
 

@@ -51,20 +51,21 @@ def _form(clause: MediaType, request: Request, view: View, *, single: bool) -> F
         return Whole(view)
     if clause.parameters.get("g") != "meta.k8s.io" or clause.parameters.get("v") not in ("v1", "v1beta1"):
         return None
+    version = clause.parameters["v"]
     if wanted == "Table":
-        return Table(view, request.parameter("includeObject") or "Metadata")
+        return Table(view, version, request.parameter("includeObject") or "Metadata")
     is_watch = not single and request.parameter("watch") not in ("", "0", "false")
     if wanted == "PartialObjectMetadata":
         if not single and not is_watch:
             kind = f"*{_go_package(view)}.{view.resource.kind}List"
             raise not_acceptable(f"you requested PartialObjectMetadata, but the requested object is a list ({kind})")
-        return Partial()
+        return Partial(version)
     if wanted == "PartialObjectMetadataList":
         if single:
             kind = f"*{_go_package(view)}.{view.resource.kind}"
             detail = f"you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
             raise not_acceptable(detail)
-        return Partial()
+        return Partial(version)
     return None
 
 

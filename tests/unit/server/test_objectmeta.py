@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinstack.api.errors import StatusError
-from twinstack.server.objectmeta import carry_over, content_changed, deletion_is_due, fill_created, generated_name
+from twinstack.server.objectmeta import (
+    carry_over,
+    check_unversioned,
+    content_changed,
+    deletion_is_due,
+    fill_created,
+    generated_name,
+    merge_owners,
+)
 
 JSON = dict[str, Any]
 
@@ -32,7 +40,6 @@ def test_a_new_object_gets_its_system_fields() -> None:
         "deletionGracePeriodSeconds": 3,
         "managedFields": [{}],
         "labels": {"a": "b"},
-        "resourceVersion": "",
     }
     fill_created(meta, namespace="ns", uid="new", now="now", counts=True)
     assert meta == {
@@ -47,7 +54,16 @@ def test_a_new_object_gets_its_system_fields() -> None:
     fill_created(other, namespace="", uid="new", now="now", counts=False)
     assert other["generation"] == 5
     with pytest.raises(StatusError, match="resourceVersion should not be set on objects to be created"):
-        fill_created({"resourceVersion": "4"}, namespace="", uid="", now="", counts=False)
+        check_unversioned({"resourceVersion": "4"})
+
+
+def test_owners_are_named_once() -> None:
+    one: JSON = {"kind": "A", "name": "a", "uid": "u"}
+    meta: JSON = {"ownerReferences": [one, one | {"name": "b"}, dict(one)]}
+    (warning,) = merge_owners(meta)
+    assert warning.endswith("; duplicate UID(s) observed: u")
+    assert meta["ownerReferences"] == [one, one | {"name": "b"}]
+    assert merge_owners(meta) == []
 
 
 def test_an_update_carries_over_what_it_cannot_change() -> None:

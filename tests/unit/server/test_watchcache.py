@@ -317,7 +317,7 @@ def test_keys_that_are_no_objects_are_known_and_counted() -> None:
 
 def test_metadata_alone_is_cut_out_of_the_stored_bytes() -> None:
     version = Version("pods/ns/a", 4, pod(4, "a", {"x": "1"}))
-    item = msgspec.json.decode(Partial().item(version))
+    item = msgspec.json.decode(Partial("v1").item(version))
     assert item == {
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -31,13 +33,15 @@ class Writing:
     async def create(self, request: Request, route: Route) -> Response:
         options = write_options(request, "CreateOptions")
         obj, warnings = self._body(request, route, options.field_validation)
-        written = await self._registry.create(route, obj, request.user, options)
+        with _warning(warnings):
+            written = await self._registry.create(route, obj, request.user, options)
         return self._answer(request, route, written, warnings)
 
     async def update(self, request: Request, route: Route) -> Response:
         options = write_options(request, "UpdateOptions")
         obj, warnings = self._body(request, route, options.field_validation)
-        written = await self._registry.update(route, obj, request.user, options)
+        with _warning(warnings):
+            written = await self._registry.update(route, obj, request.user, options)
         return self._answer(request, route, written, warnings)
 
     async def patch(self, request: Request, route: Route) -> Response:
@@ -89,6 +93,16 @@ class Writing:
         response = answer([written.value], representation, 201 if written.created else 200)
         response.warnings = [*warnings, *written.warnings]
         return response
+
+
+@contextmanager
+def _warning(warnings: list[str]) -> Iterator[None]:
+    """What the body was worth a warning for is said also when the request fails."""
+    try:
+        yield
+    except StatusError as error:
+        error.warnings[:0] = warnings
+        raise
 
 
 def content_type(request: Request) -> str:

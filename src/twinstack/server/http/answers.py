@@ -18,7 +18,7 @@ def failure(error: StatusError) -> Response:
     """A Status object as an answer."""
     headers = [("Retry-After", str(error.retry_after))] if error.retry_after is not None else []
     body = json.dumps(error.status(), ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status=error.code, body=body, headers=headers)
+    return Response(status=error.code, body=body, headers=headers, warnings=error.warnings)
 
 
 def has_body(status: int) -> bool:
