@@ -72,6 +72,8 @@ class Authenticator:
 
 def impersonated(headers: Mapping[str, str]) -> UserInfo | None:
     """The user that `Impersonate-` headers ask for, if any. Raises StatusError 400 when only a part is given."""
+    if not any(key.startswith("impersonate-") for key in headers):
+        return None
     name = headers.get("impersonate-user", "")
     uid = headers.get("impersonate-uid", "")
     groups = tuple(part.strip() for part in headers.get("impersonate-group", "").split(",") if part.strip())
