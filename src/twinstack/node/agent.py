@@ -21,7 +21,7 @@ from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
 from twinstack.client.workqueue import WorkQueue
 from twinstack.ip import CIDR, Address
-from twinstack.node import masquerade
+from twinstack.node import cleanup, masquerade
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import Waiting
 from twinstack.node.network import PodNetwork
@@ -86,12 +86,14 @@ class Agent:
             primary=settings.node_ips[0].family,
             cluster_dns=settings.cluster_dns,
             cluster_domain=settings.cluster_domain,
-            node_resolver=_node_resolver(),
+            node_resolver=_content("/etc/resolv.conf"),
+            node_hosts=_content("/etc/hosts"),
             services=lambda: list(self._service_informer.objects.values()),
         )
 
     async def run(self) -> None:
         """For ever; cancel to stop. Containers go on."""
+        cleanup.remember_namespace(self.settings.root_dir)
         self.runtime.open(self._on_exit)
         self._routes = NodeRoutes()
         self._pod_informer.subscribe(self._on_pod)
@@ -165,7 +167,7 @@ class Agent:
             cidrs = [CIDR.parse(text) for text in texts]
             self.network.close()
             self.network.open(cidrs, self.settings.node_ips)
-            masquerade.apply(cidrs, self.settings.spared)
+            masquerade.apply(cidrs, [*cidrs, *self.settings.spared])
         except (OSError, ValueError) as error:
             log.error("pod network: %s; again in %.0f s", error, NETWORK_RETRY)
             self._network_problem = Waiting("NetworkPluginNotReady", str(error))
@@ -236,8 +238,9 @@ class Agent:
         self._wanted.pop(uid, None)
 
 
-def _node_resolver() -> str:
+def _content(path: str) -> str:
+    """Empty when there is no such file."""
     try:
-        return Path("/etc/resolv.conf").read_text()
+        return Path(path).read_text()
     except FileNotFoundError:
         return ""

@@ -10,8 +10,11 @@ import time
 from pathlib import Path
 
 from twinstack.linux import mounts, namespaces, processes
+from twinstack.node import masquerade
+from twinstack.node.routes import NodeRoutes
 from twinstack.node.runtime.layout import Layout
 
+_NAMESPACE = "namespace"  # file in the root directory
 PATIENCE = 5.0  # seconds for killed processes to go
 
 log = logging.getLogger(__name__)
@@ -20,10 +23,16 @@ log = logging.getLogger(__name__)
 def remove_everything(root: Path, netns_prefix: str) -> int:
     """Kill the containers below `root`, unmount, unpin the pods' namespaces, delete `root`; returns an exit code.
 
-    The agent must not be running. What is in the node's own namespace (links, routes, tables) goes with it.
+    The agent must not be running. Its routes and tables are removed if this is the namespace it worked in;
+    otherwise they go with that namespace.
     """
     root = root.resolve()
     remaining = _kill(Layout(root))
+    if _is_namespace_of(root):
+        masquerade.remove()
+        routes = NodeRoutes()
+        routes.remove_all()
+        routes.close()
     mounts.unmount_below(str(root))
     shutil.rmtree(root, ignore_errors=True)
     if namespaces.RUN_DIRECTORY.is_dir():
@@ -33,6 +42,24 @@ def remove_everything(root: Path, netns_prefix: str) -> int:
     for process in remaining:
         log.error("process %d of a pod is still there", process.pid)
     return 1 if remaining or root.exists() else 0
+
+
+def remember_namespace(root: Path) -> None:
+    """Note in which network namespace the agent of `root` works: the calling thread's."""
+    root.mkdir(parents=True, mode=0o700, exist_ok=True)
+    (root / _NAMESPACE).write_text(_own_namespace())
+
+
+def _is_namespace_of(root: Path) -> bool:
+    try:
+        return (root / _NAMESPACE).read_text() == _own_namespace()
+    except FileNotFoundError:
+        return False
+
+
+def _own_namespace() -> str:
+    """Of this boot: numbers of namespaces are given anew after the next."""
+    return f"{processes.boot_id()} {os.stat('/proc/thread-self/ns/net').st_ino}"
 
 
 def _is_pod(name: str, prefix: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import logging
 import os
 import socket
@@ -89,8 +90,19 @@ def _runtime(root: Path, runtime_dir: str) -> Runtime:
     from twinstack.node.runtime.host import HostRuntime
 
     root.mkdir(parents=True, mode=0o700, exist_ok=True)
+    _claim(root)
     home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
     return HostRuntime(root, hidden=[os.path.abspath(path) for path in (home, runtime_dir)])
+
+
+def _claim(root: Path) -> None:
+    """Hold the directory until this process ends. Raises ValueError when another agent does."""
+    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(f"another agent works on {root}") from None
 
 
 async def _listen(agent: Agent, args: argparse.Namespace) -> asyncio.Server:

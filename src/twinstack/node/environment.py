@@ -205,8 +205,8 @@ def command(container: core.Container, values: Mapping[str, str]) -> list[str]:
     return words
 
 
-def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str) -> str:
-    """/etc/hosts: the pod's name under each of its addresses."""
+def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str, node: str) -> str:
+    """/etc/hosts: the pod's name under each of its addresses; on the host's network the node's own file."""
     name = hostname(pod)
     names = name
     if pod.spec.subdomain:
@@ -215,6 +215,8 @@ def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str) -> str:
     aliases = [f"{alias.ip}\t{chr(9).join(alias.hostnames)}\n" for alias in pod.spec.host_aliases]
     if aliases:
         aliases.insert(0, "\n# Entries added by HostAliases.\n")
+    if pod.spec.host_network:
+        return f"# Kubernetes-managed hosts file (host network).\n{node}" + "".join(aliases)
     return HOSTS_HEAD + "".join(lines + aliases)
 
 

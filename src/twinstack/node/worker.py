@@ -61,6 +61,7 @@ class NodeContext(NamedTuple):
     cluster_dns: Sequence[str]
     cluster_domain: str
     node_resolver: str
+    node_hosts: str
     services: Callable[[], list[core.Service]]
 
 
@@ -85,6 +86,7 @@ class PodWorker:
         self._retry_at: float | None = None
         self._stop_until: float | None = None  # when what has been asked to stop is killed
         self._told: set[tuple[str, str]] = set()  # refusals that an event has told of
+        self._paused: set[ContainerKey] = set()  # runs whose pause an event has told of
         self._stopped = False
         self._seen = False
         for container in context.runtime.containers(uid):
@@ -112,6 +114,8 @@ class PodWorker:
                     break
             elif not await self._start_all(pod, plan):
                 break
+        for name in plan.waiting:
+            self._tell_pause(pod, name)
         status = self._status(pod, waiting=dict(plan.waiting) | self._refused)
         times = [t for t in (plan.wake_at, self._retry_at, self._volumes.renew_at) if t is not None]
         return Outcome(status, min(times, default=None))
@@ -244,7 +248,7 @@ class PodWorker:
         node = self._node
         name = node.node_name if pod.spec.host_network else environment.hostname(pod)
         files = {
-            "hosts": environment.hosts_file(pod, addresses.pod, node.cluster_domain),
+            "hosts": environment.hosts_file(pod, addresses.pod, node.cluster_domain, node.node_hosts),
             "hostname": f"{name}\n",
             "resolv.conf": environment.resolver_file(pod, node.cluster_dns, node.cluster_domain, node.node_resolver),
         }
@@ -315,6 +319,15 @@ class PodWorker:
         if (reason, message) not in self._told:
             self._told.add((reason, message))
             self._event(pod, "Warning", reason, message)
+
+    def _tell_pause(self, pod: core.Pod, name: str) -> None:
+        """Once a pause, not once a look."""
+        runs = [run.key for run in self._node.runtime.containers(self._uid) if run.key.name == name]
+        if runs and runs[-1] not in self._paused:
+            self._paused.add(runs[-1])
+            meta = pod.metadata
+            where = f"{meta.name}_{meta.namespace}({meta.uid})"
+            self._event(pod, "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {where}")
 
     def _refuse_all(self, pod: core.Pod, reason: str, message: str, *, retry: bool) -> None:
         self._tell_once(pod, reason, message)

@@ -126,12 +126,14 @@ def test_host_names() -> None:
 
 
 def test_the_hosts_file_has_every_address() -> None:
-    text = hosts_file(pod(), ADDRESSES.pod, "cluster.local")
+    text = hosts_file(pod(), ADDRESSES.pod, "cluster.local", "")
     assert "10.244.1.2\tweb\nfd00:10:244:1::2\tweb\n" in text
     of = pod(subdomain="sub", host_aliases=[HostAlias(ip="1.2.3.4", hostnames=["a", "b"])])
-    text = hosts_file(of, ADDRESSES.pod, "cluster.local")
+    text = hosts_file(of, ADDRESSES.pod, "cluster.local", "")
     assert "10.244.1.2\tweb.sub.default.svc.cluster.local\tweb\n" in text
     assert text.endswith("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
+    text = hosts_file(pod(host_network=True), ADDRESSES.host, "cluster.local", "192.0.2.1\tnode\n")
+    assert text == "# Kubernetes-managed hosts file (host network).\n192.0.2.1\tnode\n"
 
 
 NODE = "search lan\nnameserver 192.0.2.1\noptions timeout:1 rotate\n"
