@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
+from tests.unit.server.strategy.service_specs import BALANCER, EXTERNAL, TWICE, VALID, service
 
-from twinstack.api.core import LoadBalancerStatus, Service, ServiceSpec, ServiceStatus
-from twinstack.api.meta import ObjectMeta
-from twinstack.server.strategy.service_defaults import apply_defaults, normalise_create
-from twinstack.server.strategy.service_status import validate_status
-from twinstack.server.strategy.service_update_validation import validate_update
 from twinstack.server.strategy.service_validation import (
     SOURCE_RANGES,
     TOPOLOGY_HINTS,
@@ -19,12 +14,7 @@ from twinstack.server.strategy.service_validation import (
     validate_cluster_ip_fields,
     validate_spec,
 )
-from twinstack.server.strategy.service_warnings import service_warnings, status_warnings
 
-VALID = {"clusterIP": "10.96.0.9", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": [{"port": 80}]}
-EXTERNAL = {"type": "ExternalName", "externalName": "example.com"}
-TWICE = [{"name": "a", "port": 1, "nodePort": 30080}, {"name": "b", "port": 2, "nodePort": 30080}]
-BALANCER = VALID | {"type": "LoadBalancer"}
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
     "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
@@ -32,13 +22,6 @@ LABEL = (
 )
 ONLY_LB = "Forbidden: may only be used when `type` is 'LoadBalancer'"
 LINK_LOCAL_MULTICAST = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
-
-
-def service(spec: dict[str, Any], annotations: dict[str, str] | None = None) -> Service:
-    read = msgspec.convert(spec, ServiceSpec)
-    apply_defaults(read)
-    normalise_create(read)
-    return Service(metadata=ObjectMeta(annotations=annotations or {}), spec=read)
 
 
 def errors(spec: dict[str, Any], annotations: dict[str, str] | None = None) -> list[str]:
@@ -310,177 +293,3 @@ def test_stored_addresses_stay_valid() -> None:
     """An older server accepted leading zeros; a Service that has them can still be updated."""
     spec = service(VALID | {"clusterIP": "010.96.0.9"}).spec
     assert validate_cluster_ip_fields(spec, spec) == []
-
-
-# -- updates ----------------------------------------------------------------------------------------------------
-
-
-def held(*ips: str, policy: str = "RequireDualStack", families: list[str] | None = None) -> ServiceSpec:
-    return ServiceSpec(
-        type="ClusterIP",
-        cluster_ip=ips[0] if ips else "",
-        cluster_ips=list(ips),
-        ip_families=families or ["IPv6" if ":" in ip else "IPv4" for ip in ips],
-        ip_family_policy=policy,
-    )
-
-
-FIXED = "may not change once set"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (held("1.1.1.1"), held("1.1.1.1", "fd00::1"), []),
-        (held("1.1.1.1", "fd00::1"), held("1.1.1.1", policy="SingleStack"), []),
-        (held("None", families=["IPv4"]), held("None", families=["IPv6", "IPv4"]), []),
-        (held("1.1.1.1"), held("1.1.1.2"), [f'spec.clusterIPs[0]: Invalid value: ["1.1.1.2"]: {FIXED}']),
-        (held("1.1.1.1"), held("None", families=["IPv4"]), [f'spec.clusterIPs[0]: Invalid value: ["None"]: {FIXED}']),
-        (
-            held("1.1.1.1", "fd00::1"),
-            held("fd00::1", "1.1.1.1"),
-            [
-                f'spec.clusterIPs[0]: Invalid value: ["fd00::1","1.1.1.1"]: {FIXED}',
-                f'spec.clusterIPs[1]: Invalid value: ["fd00::1","1.1.1.1"]: {FIXED}',
-                f'spec.ipFamilies[0]: Invalid value: ["IPv6","IPv4"]: {FIXED}',
-                f'spec.ipFamilies[0]: Invalid value: ["IPv6","IPv4"]: {FIXED}',
-            ],
-        ),
-        (
-            held("1.1.1.1"),
-            held("fd00::1", "1.1.1.1"),
-            [
-                f'spec.clusterIPs[0]: Invalid value: ["fd00::1","1.1.1.1"]: {FIXED}',
-                f'spec.ipFamilies[0]: Invalid value: ["fd00::1","1.1.1.1"]: {FIXED}',
-            ],
-        ),
-        (
-            held("1.1.1.1", "fd00::1"),
-            held("1.1.1.1"),
-            [
-                (
-                    "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": must be set to 'SingleStack' when "
-                    "releasing the secondary clusterIP"
-                ),
-                (
-                    "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": must be set to 'SingleStack' when "
-                    "releasing the secondary ipFamily"
-                ),
-            ],
-        ),
-        (held("1.1.1.1"), ServiceSpec(type="ExternalName"), []),
-        (ServiceSpec(type="ExternalName"), held("1.1.1.1"), []),
-    ],
-)
-def test_what_may_change(old: ServiceSpec, new: ServiceSpec, expected: list[str]) -> None:
-    assert [str(error) for error in validate_update(new, old)] == expected
-
-
-def balancer(name: str | None, port: int = 30100) -> ServiceSpec:
-    return ServiceSpec(
-        type="LoadBalancer", load_balancer_class=name, external_traffic_policy="Local", health_check_node_port=port
-    )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (balancer("a"), balancer("a"), []),
-        (balancer(None), balancer("a"), [f'spec.loadBalancerClass: Invalid value: "a": {FIXED}']),
-        (balancer("a"), balancer(None), [f"spec.loadBalancerClass: Invalid value: null: {FIXED}"]),
-        (ServiceSpec(type="ClusterIP"), balancer("a"), []),
-        (balancer("a"), balancer("a", 30101), ["spec.healthCheckNodePort: Forbidden: field is immutable"]),
-    ],
-)
-def test_load_balancer_fields_that_may_change(old: ServiceSpec, new: ServiceSpec, expected: list[str]) -> None:
-    assert [str(error) for error in validate_update(new, old)] == expected
-
-
-# -- status and warnings ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ingress", "expected"),
-    [
-        ({"ip": "192.0.2.1", "ipMode": "VIP"}, []),
-        ({"ip": "2001:db8::1", "ipMode": "Proxy"}, []),
-        ({"hostname": "lb.example.com"}, []),
-        ({"ip": "192.0.2.1"}, [".ipMode: Required value: must be specified when `ip` is set"]),
-        (
-            {"ip": "192.0.2.1", "ipMode": "Bogus"},
-            ['.ipMode: Unsupported value: "Bogus": supported values: "Proxy", "VIP"'],
-        ),
-        (
-            {"hostname": "x", "ipMode": "VIP"},
-            [".ipMode: Forbidden: may not be specified when `ip` is not set"],
-        ),
-        ({"hostname": "192.0.2.1"}, ['.hostname: Invalid value: "192.0.2.1": must be a DNS name, not an IP address']),
-        (
-            {"ip": "bad", "ipMode": "VIP"},
-            ['.ip: Invalid value: "bad": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'],
-        ),
-        ({"ip": "010.0.0.1", "ipMode": "VIP"}, []),  # stored already
-    ],
-)
-def test_load_balancer_status(ingress: dict[str, str], expected: list[str]) -> None:
-    made = service(BALANCER)
-    made.status = ServiceStatus(load_balancer=msgspec.convert({"ingress": [ingress]}, LoadBalancerStatus))
-    found = [str(error) for error in validate_status(made, {"010.0.0.1"})]
-    assert found == [f"status.loadBalancer.ingress[0]{text}" for text in expected]
-    made.spec.type = "ClusterIP"
-    assert [str(error) for error in validate_status(made, ())] == [
-        "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"
-    ]
-
-
-EXTERNAL_IPS = "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        (VALID, []),
-        (
-            VALID | {"clusterIP": "FD00::1", "ipFamilies": ["IPv6"]},
-            ['spec.clusterIPs[0]: IPv6 address "FD00::1" should be in RFC 5952 canonical format ("fd00::1")'],
-        ),
-        (
-            VALID | {"clusterIP": "None", "loadBalancerIP": "nope", "externalIPs": ["192.0.2.1"]},
-            [
-                "spec.loadBalancerIP is ignored for headless services",
-                "spec.externalIPs is ignored for headless services",
-            ],
-        ),
-        (
-            VALID | {"clusterIP": "None", "sessionAffinity": "ClientIP"},
-            ["spec.SessionAffinity is ignored for headless services"],
-        ),
-        (VALID | {"externalIPs": ["192.0.2.1"]}, [EXTERNAL_IPS]),
-        (
-            BALANCER | {"loadBalancerSourceRanges": ["FD00::/8", " FD00::/8"]},
-            [
-                (
-                    'spec.loadBalancerSourceRanges[0]: IPv6 CIDR value "FD00::/8" should be in RFC 5952 canonical '
-                    'format ("fd00::/8")'
-                )
-            ],
-        ),
-        (EXTERNAL | {"externalIPs": ["192.0.2.1"]}, ['spec.externalIPs is ignored when spec.type is "ExternalName"']),
-        (VALID | {"externalName": "x"}, ['spec.externalName is ignored when spec.type is not "ExternalName"']),
-        (
-            VALID | {"trafficDistribution": "PreferClose"},
-            ['spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'],
-        ),
-    ],
-)
-def test_warnings(spec: dict[str, Any], expected: list[str]) -> None:
-    assert service_warnings(service(spec)) == expected
-
-
-def test_warnings_of_metadata_and_status() -> None:
-    (text,) = service_warnings(service(VALID, {TOPOLOGY_HINTS: "Auto"}))
-    assert text == f"annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"
-    made = service(BALANCER)
-    made.status = ServiceStatus(load_balancer=msgspec.convert({"ingress": [{"ip": "FD00::1"}]}, LoadBalancerStatus))
-    (text,) = status_warnings(made)
-    assert text.startswith("status.loadBalancer.ingress[0]: IPv6 address")
