@@ -75,7 +75,7 @@ class _Plan:
         return errors
 
     def operations(self) -> list[Operation]:
-        return [*self._takes(), *releases(self._ctx, self._meta, self.addresses.released, self.ports.released)]
+        return [*self._takes(), *_releases(self._ctx, self._meta, self.addresses.released, self.ports.released)]
 
     def _takes(self) -> Iterable[Operation]:
         namespace, name = self._meta["namespace"], self._meta["name"]
@@ -94,7 +94,7 @@ def _port_key(port: int) -> str:
     return f"nodeports/{port}"
 
 
-def releases(ctx: WriteContext, meta: JSON, addresses: Iterable[Address], ports: Iterable[int]) -> Iterable[Operation]:
+def _releases(ctx: WriteContext, meta: JSON, addresses: Iterable[Address], ports: Iterable[int]) -> Iterable[Operation]:
     """Give back what is still there. A record that has another owner by now is left alone."""
     for address in addresses:
         record = ctx.reader.get(_IP_ADDRESSES, "", str(address))
@@ -158,13 +158,14 @@ class ServiceStrategy(Strategy):
 
     def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
         spec = _read_spec(old)
+        defaults.decorate(spec, ctx.config.service_ranges[0].family)
         plan = AddressPlan([], lambda _: True)
         if spec.type != traits.EXTERNAL_NAME:
             plan.release(spec.cluster_ips)
         ports = traits.node_ports(spec)
         if traits.needs_health_check_port(spec) and spec.health_check_node_port:
             ports.add(spec.health_check_node_port)
-        return list(releases(ctx, old["metadata"], plan.released, ports))
+        return list(_releases(ctx, old["metadata"], plan.released, ports))
 
 
 def _shown(spec: ServiceSpec) -> dict[str, Any]:
