@@ -49,7 +49,9 @@ class Address(NamedTuple):
         return self.family is IPFamily.IPV6 and self.value >> 32 == _V4_MAPPED >> 32
 
     def __str__(self) -> str:
-        """Canonical text (RFC 5952)."""
+        """Canonical text (RFC 5952). Only IPv4-mapped addresses end in dotted decimal."""
+        if self.family is IPFamily.IPV6 and 0xFFFF < self.value < 1 << 32:  # inet_ntop would take it for IPv4
+            return f"::{self.value >> 16:x}:{self.value & 0xFFFF:x}"
         return socket.inet_ntop(self.family.af, self.packed)
 
     def __add__(self, offset: object) -> Address:
