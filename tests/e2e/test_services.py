@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.e2e.cluster import BIN, EXAMPLES, Cluster, until
 
 from twinstack.ip import Address, IPFamily
+from twinstack.linux import namespaces
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
 REQUESTS = 300
@@ -243,6 +245,74 @@ def test_a_new_pod_behind_a_new_service_answers_within_a_second(dual: Cluster, s
             )
     finally:
         dual.kubectl("delete", "pod", "lonely", "--ignore-not-found")
+
+
+UDP_ECHO = """
+import os, signal, socket
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+server.bind(("::", 5353))
+while True:
+    data, peer = server.recvfrom(2048)
+    server.sendto(data.upper(), peer)
+"""
+
+
+def test_udp_is_answered_in_both_families(dual: Cluster, service: str) -> None:
+    container = {"name": "echo", "image": "twinstack.local/host", "command": ["python3", "-IS", "-c", UDP_ECHO]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "udp-echo", "labels": {"app": "udp-echo"}},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+    }
+    ports = [{"protocol": "UDP", "port": 53, "targetPort": 5353}]
+    spec = {"selector": {"app": "udp-echo"}, "ports": ports, "type": "NodePort", "ipFamilyPolicy": "RequireDualStack"}
+    try:
+        dual.apply(pod)
+        dual.apply(manifest(service, **spec))
+        targets = [(address, 53) for address in dual.addresses(service)]
+        targets += [(address, dual.node_port(service)) for index in (1, 2) for address in dual.node_addresses(index)]
+        for address, port in targets:
+            for source in (dual.paths.node(1), dual.paths.node(2), dual.pod_namespaces()[0]):
+                until(
+                    lambda a=address, p=port, s=source: namespaces.inside(s, lambda: udp(a, p)) == b"HELLO",  # type: ignore[misc]
+                    f"UDP {address} port {port} answers {source.name}",
+                    5,
+                )
+    finally:
+        dual.kubectl("delete", "pod", "udp-echo", "--ignore-not-found")
+
+
+def udp(address: Address, port: int) -> bytes:
+    """What comes back for `hello`; empty when nothing does."""
+    with socket.socket(address.family.af, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.5)
+        try:
+            client.connect((str(address), port))
+            client.send(b"hello")
+            return client.recv(2048)
+        except OSError:
+            return b""
+
+
+def test_a_service_without_pods_refuses_at_once(dual: Cluster, service: str) -> None:
+    dual.apply(manifest(service, type="NodePort", ipFamilyPolicy="RequireDualStack", selector={"app": "nobody"}))
+    targets = [(address, 80) for address in dual.addresses(service)]
+    targets += [(address, dual.node_port(service)) for address in dual.node_addresses(2)]
+    for address, port in targets:
+        until(lambda a=address, p=port: refused(dual, a, p), f"{address} port {port} refuses", 2)  # type: ignore[misc]
+
+
+def refused(cluster: Cluster, address: Address, port: int) -> bool:
+    try:
+        cluster.ask(address, port)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    raise AssertionError(f"{address} port {port} answers")
 
 
 def test_a_deleted_service_is_silent_and_its_addresses_are_free(dual: Cluster, service: str) -> None:

@@ -58,6 +58,9 @@ def _run(word: str, command: Command, arguments: list[str]) -> int:
         return int(module.run(args))
     try:
         return int(module.run(args))
+    except PermissionError as error:
+        print(f"twinstack: {error}\nrun the same command again with sudo", file=sys.stderr)
+        return 1
     except Exception as error:
         from twinstack.cluster.errors import ClusterError
 
@@ -67,8 +70,13 @@ def _run(word: str, command: Command, arguments: list[str]) -> int:
         return 1
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the paragraphs of a module's docstring and names defaults."""
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the paragraphs of a module's docstring and names the defaults that there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.option_strings and action.default not in (None, "", False, argparse.SUPPRESS):
+            return f"{action.help} (default: %(default)s)"
+        return action.help
 
 
 def _suggestion(word: str) -> str:
