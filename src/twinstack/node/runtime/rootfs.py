@@ -7,7 +7,6 @@ covered with empty file systems. Runs between fork and exec, in the new process 
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn
 
 from twinstack.linux import capabilities, mounts
 from twinstack.linux.syscalls import (
@@ -22,6 +21,10 @@ from twinstack.linux.syscalls import (
     prctl,
     unshare,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes as long as all the rest of a container's start
+    from typing import Any, NoReturn
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = {
