@@ -75,7 +75,9 @@ class Agent:
         self._queue = WorkQueue("pod")
         self._writes = WorkQueue("status")
         identity = Identity(settings.node_name, settings.node_ips, settings.port, str(settings.root_dir), runtime.name)
-        self._registration = Registration(client, self._node_informer, identity, lambda: self._network_problem)
+        self._registration = Registration(
+            client, self._node_informer, identity, lambda: self._network_problem, self._resync
+        )
         self._context = NodeContext(
             client=client,
             runtime=runtime,
@@ -177,8 +179,13 @@ class Agent:
         self._network_problem = None
         log.info("pod network is ready: %s", ", ".join(texts))
         self._registration.changed()
+        self._resync()
+
+    def _resync(self) -> None:
+        """Work on everything now: what failed need not wait for its next turn."""
         for uid in self.pods:
             self._queue.add(uid)
+            self._writes.add(uid)
 
     # --- work on one pod
 

@@ -26,6 +26,7 @@ from twinstack.node.lifecycle import Waiting
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 REPORT_EVERY = 300.0
+FIRST_PAUSE = 0.05  # seconds before a repetition; doubles up to RENEW_EVERY
 PODS = 110  # what a node takes, as kubelet's default
 
 JSON = dict[str, Any]
@@ -44,15 +45,25 @@ class Identity(NamedTuple):
 
 
 class Registration:
-    """Keeps the Node and the Lease. `problem` says why no pod can run here yet; None when it can."""
+    """Keeps the Node and the Lease.
+
+    `problem` says why no pod can run here yet; None when it can. `recovered` is called when the API answers again
+    after it did not.
+    """
 
     def __init__(
-        self, client: Client, nodes: Informer[core.Node], identity: Identity, problem: Callable[[], Waiting | None]
+        self,
+        client: Client,
+        nodes: Informer[core.Node],
+        identity: Identity,
+        problem: Callable[[], Waiting | None],
+        recovered: Callable[[], None],
     ) -> None:
         self._client = client
         self._nodes = nodes
         self._identity = identity
         self._problem = problem
+        self._recovered = recovered
         self._lease: Lease | None = None
         self._wake = asyncio.Event()
         self._reported_at = 0.0
@@ -63,7 +74,7 @@ class Registration:
 
     async def run(self) -> None:
         """For ever; cancel to stop. What fails is tried again within ten seconds."""
-        pause = 0.05
+        pause = FIRST_PAUSE
         renewed = 0.0
         while True:
             self._wake.clear()
@@ -72,7 +83,9 @@ class Registration:
                 if time.monotonic() - renewed >= RENEW_EVERY - 0.1:
                     await self._renew(node)
                     renewed = time.monotonic()
-                pause = 0.05
+                if pause > FIRST_PAUSE:
+                    self._recovered()
+                pause = FIRST_PAUSE
                 wait = max(0.1, renewed + RENEW_EVERY - time.monotonic())
             except (StatusError, OSError) as error:
                 level = logging.DEBUG if pause < 1 else logging.WARNING

@@ -102,19 +102,19 @@ def _number(request: Request, name: str) -> int | None:
 
 def log_options(request: Request, now: float) -> LogOptions:
     """The options in a request's parameters."""
-    since = b""
+    since = 0.0
     seconds = _number(request, "sinceSeconds")
     if seconds is not None:
-        since = times.format_time(now - seconds).removesuffix("Z").encode()
+        since = now - seconds
     elif request.parameter("sinceTime"):
         try:
-            since = times.format_time(times.parse_time(request.parameter("sinceTime"))).removesuffix("Z").encode()
+            since = times.parse_time(request.parameter("sinceTime"))
         except ValueError as error:
             raise _Refused(400, str(error)) from None
     return LogOptions(
         follow=_flag(request, "follow"),
         tail_lines=_number(request, "tailLines"),
-        since=since,
+        since=f"{times.format_time(since).removesuffix('Z')}.{int(since % 1 * 1e9):09}".encode() if since else b"",
         timestamps=_flag(request, "timestamps"),
         limit_bytes=_number(request, "limitBytes"),
     )
