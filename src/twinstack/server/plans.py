@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from twinstack.api import times
-from twinstack.api.errors import already_exists
+from twinstack.api.errors import already_exists, invalid_object
 from twinstack.server import deletion, objectmeta, preconditions
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
@@ -140,14 +140,7 @@ class Planner:
         row = route.resource
         view = view_of(row)
         old = view.read(version)
-        meta: JSON = new.setdefault("metadata", {})
-        preconditions.check_identity(meta, route)
-        preconditions.check_version(row, route.name, meta, version.revision)
-        preconditions.check_namespace(self._reader, route, route.name, creating=False)
-        if route.namespace:
-            meta["namespace"] = route.namespace
-        objectmeta.carry_over(meta, old["metadata"])
-        repeated = objectmeta.merge_owners(meta)
+        repeated = self._settle_metadata(route, new, old, version)
         strategy = strategy_for(row)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
         strategy.default(new)
@@ -161,14 +154,31 @@ class Planner:
             objectmeta.bump_generation(result["metadata"])
         return self._store_update(route, plan, result, version, change.also, ctx)
 
+    def _settle_metadata(self, route: Route, new: JSON, old: JSON, version: Version) -> list[str]:
+        """Check whose new version `new` is, and fill in what it cannot change; returns warnings."""
+        meta: JSON = new.setdefault("metadata", {})
+        preconditions.check_identity(meta, route)
+        preconditions.check_version(route.resource, route.name, meta, version.revision)
+        preconditions.check_namespace(self._reader, route, route.name, creating=False)
+        if route.namespace:
+            meta["namespace"] = route.namespace
+        objectmeta.carry_over(meta, old["metadata"])
+        return objectmeta.merge_owners(meta)
+
     def replace(self, route: Route, obj: JSON, version: Version, user: UserInfo, options: WriteOptions) -> Plan:
-        """Store `obj` over `version` without asking the strategy: what some subresources do."""
-        result = shaped(route, obj)
-        view = view_of(route.resource)
-        plan = Plan(view, result)
-        if result == view.read(version):
-            return plan.unchanged(version)
+        """Store `obj` over `version` by the rules of metadata alone: what some subresources do."""
+        row = route.resource
+        view = view_of(row)
+        old = view.read(version)
+        self._settle_metadata(route, obj, old, version)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
+        result = shaped(route, obj)
+        errors = strategy_for(row).metadata_on_update(ctx, result, old)
+        if errors:
+            raise invalid_object(row.kind, route.name, errors, row.group)
+        plan = Plan(view, result)
+        if result == old:
+            return plan.unchanged(version)
         return self._store_update(route, plan, result, version, (), ctx)
 
     def delete(self, route: Route, version: Version, user: UserInfo, options: DeleteOptions) -> Plan:

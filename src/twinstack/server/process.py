@@ -16,7 +16,7 @@ from pathlib import Path
 from twinstack.api.errors import qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
-from twinstack.server import kubernetes_service, listeners
+from twinstack.server import event_expiry, kubernetes_service, listeners
 from twinstack.server.app import App
 from twinstack.server.authentication import Authenticator, TokenFileError, certificate_user, read_tokens
 from twinstack.server.authorization import AllowAuthenticated
@@ -82,6 +82,7 @@ class Process:
             await http.start(sockets, context)
             self._announce()
             self._background(kubernetes_service.run(self._registry, self._config))
+            self._background(event_expiry.run(self._registry))
             gc.collect()
             gc.freeze()  # what is loaded now lives until the end
             await self._stopping.wait()

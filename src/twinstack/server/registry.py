@@ -7,6 +7,8 @@ needs no lock, and an allocation that is part of the transaction cannot leak.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +33,8 @@ NAMESPACES = resource("", "namespaces")
 BOOTSTRAP_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SYSTEM = UserInfo("system:apiserver", ("system:masters",))
 _ATTEMPTS = 100  # of one write against others that are faster
+_EAGER_ATTEMPTS = 10  # of them without a pause: most races end at the first
+_PAUSE_SECONDS = 0.02
 _GENERATED_NAMES = 8
 _DEFAULTS = WriteOptions()
 
@@ -213,7 +217,7 @@ class Registry:
 
     async def _write(self, make: Callable[[], Plan]) -> Written:
         """Plan and commit, again after every lost race."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             plan = make()
             if not plan.operations:
                 return plan.written(())
@@ -221,6 +225,8 @@ class Registry:
                 revisions = await self._store.commit(plan.operations)
             except Conflict:
                 await self._store.settled()
+                if attempt >= _EAGER_ATTEMPTS:
+                    await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
                 continue
             except StoreError as error:
                 raise StatusError(500, "InternalError", f"Internal error occurred: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from tests.api_client import ADMIN, CONFIG, MERGE, Api, served
 
 from twinstack.api.resources import resource
+from twinstack.api.times import format_time
+from twinstack.server import event_expiry
 from twinstack.server.kubernetes_service import DefaultRanges
 from twinstack.server.messages import Route
 from twinstack.server.objectmeta import generated_name
@@ -336,6 +339,10 @@ def test_a_namespace_from_birth_to_end(tmp_path: Path) -> None:
             body = going.body | {"status": {"phase": "Terminating", "conditions": [condition]}}
             told = await api.call("PUT", "/api/v1/namespaces/n/status", body)
             assert told.body["status"]["conditions"][0]["type"] == "NamespaceContentRemaining"
+            stale = await api.call("PUT", "/api/v1/namespaces/n/finalize", going.body | {"spec": {}})
+            assert stale.code == 409
+            odd = told.body | {"metadata": told.body["metadata"] | {"labels": {"a b": "c"}}}
+            assert (await api.call("PUT", "/api/v1/namespaces/n/finalize", odd)).code == 422
             final = await api.call("PUT", "/api/v1/namespaces/n/finalize", told.body | {"spec": {}})
             assert final.code == 200
             assert (await api.call("GET", "/api/v1/namespaces/n")).code == 404
@@ -428,6 +435,27 @@ def test_events_have_one_storage_and_two_forms(tmp_path: Path) -> None:
             assert [obj["message"] for _, obj in seen] == ["hello", "again"]
             core.hang_up()
             await core.task
+
+    asyncio.run(run())
+
+
+def test_events_are_forgotten_in_time(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with served(tmp_path / "db") as api:
+            url = "/api/v1/namespaces/default/events"
+            about = {"kind": "Pod", "name": "p", "namespace": "default"}
+            for name, last in (("old", 0.0), ("again", 1800.0)):
+                event = {
+                    "metadata": {"name": name},
+                    "involvedObject": about,
+                    "firstTimestamp": format_time(time.time()),
+                    "lastTimestamp": format_time(time.time() + last),
+                }
+                assert (await api.call("POST", url, event)).code == 201
+            await event_expiry.expire(api.registry, time.time() + event_expiry.EVENT_SECONDS - 60)
+            assert (await api.call("GET", url)).names == ["again", "old"]
+            await event_expiry.expire(api.registry, time.time() + event_expiry.EVENT_SECONDS + 60)
+            assert (await api.call("GET", url)).names == ["again"]
 
     asyncio.run(run())
 

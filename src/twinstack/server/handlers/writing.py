@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from twinstack.server.subresources import shape_of
 from twinstack.server.versions import Version, view_of
 
 JSON = dict[str, Any]
+
+_BATCH = 100  # deletions at a time: they share the store's commits
 
 
 class Writing:
@@ -67,8 +70,12 @@ class Writing:
         selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
         cache = self._registry.cache
         found = await page(cache, cache.collection(route.resource), selection, options)
-        for version in found.versions:
-            await self._delete_listed(request, route, version, wanted)
+        for start in range(0, len(found.versions), _BATCH):
+            batch = found.versions[start : start + _BATCH]
+            deletions = (self._delete_listed(request, route, version, wanted) for version in batch)
+            for failure in await asyncio.gather(*deletions, return_exceptions=True):
+                if failure is not None:
+                    raise failure
         return answer(representation.form.list_body(found.metadata, found.versions), representation)
 
     async def _delete_listed(self, request: Request, route: Route, version: Version, options: DeleteOptions) -> None:
