@@ -44,7 +44,9 @@ def has_repeated_keys(text: bytes, value: Any) -> bool:
     A key is what stands before a colon: there are as many `":` in the text, outside of strings, as keys.
     """
     colons = text.count(b'":') - text.count(b'\\":')
-    return colons != _count_keys(value) or _space_before_colon(text) is not None
+    if colons != _count_keys(value):
+        return True
+    return _space_before_colon(text) is not None or b'\\\\":' in text  # what the count cannot see
 
 
 def _count_keys(value: Any) -> int:
