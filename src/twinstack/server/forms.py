@@ -24,7 +24,7 @@ encode = msgspec.json.encode
 
 
 class Form(Protocol):
-    """One representation. Forms with the same `name` on the same resource give the same bytes."""
+    """One representation. Forms with the same `name` give the same bytes of the same object."""
 
     name: str
     has_opening: bool  # the first event of a watch differs from the others
@@ -56,10 +56,10 @@ def bookmark_metadata(revision: int, *, initial_events_end: bool) -> JSON:
 class Whole:
     """Objects as they are: the stored bytes. In a list they do not repeat their type, as upstream."""
 
-    name = "object"
     has_opening = False
 
     def __init__(self, view: View) -> None:
+        self.name = f"object/{view.resource.group_version}"
         self._view = view
         self._kind, self._api_version = view.resource.kind, view.resource.group_version
         self._type = b'"kind":"%b","apiVersion":"%b",' % (self._kind.encode(), self._api_version.encode())
@@ -135,7 +135,7 @@ class Table:
         if include not in _INCLUDES:
             error = invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
             raise bad_request(f"Unable to convert to Table as requested: {error}")
-        self.name = f"table/{version}/{include}"
+        self.name = f"table/{view.resource.group_version}/{version}/{include}"
         self._view = view
         self._version = version
         self._include = include

@@ -421,6 +421,7 @@ def test_events_have_one_storage_and_two_forms(tmp_path: Path) -> None:
                 "reportingInstance": "z",
             }
             core = await api.watch(f"{old}?watch=1&fieldSelector=involvedObject.name%3Dp&resourceVersion=4")
+            other = await api.watch(f"{new}?watch=1&resourceVersion=4")
             made = await api.call("POST", new, event)
             assert made.code == 201, made.body
             assert (made.body["apiVersion"], made.body["note"]) == ("events.k8s.io/v1", "hello")
@@ -433,8 +434,10 @@ def test_events_have_one_storage_and_two_forms(tmp_path: Path) -> None:
             assert patched.body["note"] == "again", patched.body
             seen = await core.until(2)
             assert [obj["message"] for _, obj in seen] == ["hello", "again"]
-            core.hang_up()
-            await core.task
+            assert [obj["note"] for _, obj in await other.until(2)] == ["hello", "again"]
+            for watch in (core, other):
+                watch.hang_up()
+                await watch.task
 
     asyncio.run(run())
 
