@@ -138,6 +138,7 @@ def _connect(configuration: ClusterConfiguration, switch: netlink.NetlinkSocket,
             socket.close()
 
     namespaces.inside(path, setup)
+    switch.get(*links.link(port))  # asking makes the kernel notice the carrier now, not up to a second later
 
 
 def _delete_if_present(socket: netlink.NetlinkSocket, index: int) -> None:
