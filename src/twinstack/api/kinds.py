@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from twinstack.api.apps import Deployment, ReplicaSet
 from twinstack.api.coordination import Lease
-from twinstack.api.core import ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
+from twinstack.api.core import ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
 from twinstack.api.discovery import EndpointSlice
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
@@ -23,6 +23,7 @@ class Kind(NamedTuple, Generic[T]):
 
 
 CONFIG_MAPS = Kind(resource("", "configmaps"), ConfigMap)
+ENDPOINTS = Kind(resource("", "endpoints"), Endpoints)
 EVENTS = Kind(resource("", "events"), Event)
 NAMESPACES = Kind(resource("", "namespaces"), Namespace)
 NODES = Kind(resource("", "nodes"), Node)

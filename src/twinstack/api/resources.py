@@ -45,6 +45,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     create_on_update: bool = False  # PUT to an absent name creates
     unconditional_update: bool = True  # PUT without resourceVersion
     returns_deleted: bool = False  # DELETE answers with the object, not with a Status
+    deprecated: str = ""  # the warning that every answer carries
     storage: str = ""
 
     @property
@@ -132,6 +133,14 @@ _EVENTS_V1_FIELDS = (
 RESOURCES: tuple[Resource, ...] = (
     Resource(plural="bindings", kind="Binding", schema="core.v1.Binding", verbs=("create",)),
     Resource(plural="configmaps", kind="ConfigMap", schema="core.v1.ConfigMap", short_names=("cm",)),
+    Resource(
+        plural="endpoints",
+        kind="Endpoints",
+        schema="core.v1.Endpoints",
+        short_names=("ep",),
+        create_on_update=True,
+        deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ),
     Resource(
         plural="events",
         kind="Event",

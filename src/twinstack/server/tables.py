@@ -11,6 +11,8 @@ from typing import Any
 
 from twinstack.api import times
 from twinstack.api.resources import Resource
+from twinstack.api.validation import ip_family
+from twinstack.ip import IPFamily
 from twinstack.server import pod_rows
 from twinstack.server.ages import UNKNOWN, age
 from twinstack.server.subresources import selector_text
@@ -73,6 +75,7 @@ _COLUMNS = {
     ("", "configmaps"): "Name|Data|Age",
     ("", "secrets"): "Name|Type|Data|Age",
     ("", "serviceaccounts"): "Name|Age",
+    ("", "endpoints"): "Name|Endpoints|Age",
     ("", "events"): "Last Seen|Type|Reason|Object|Subobject*|Source*|Message|First Seen*|Count*|Name*",
     ("apps", "deployments"): "Name|Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*",
     ("apps", "replicasets"): ("Name|Desired:integer|Current:integer|Ready:integer|Age|Containers*|Images*|Selector*"),
@@ -219,11 +222,24 @@ def _slice_port(port: JSON) -> str:
     return str(port["name"]) if port.get("name") is not None else "*"
 
 
-def _first_few(texts: Sequence[str]) -> str:
+def _first_few(texts: Sequence[str], none: str = "<unset>") -> str:
     shown = ",".join(texts[:_SHOWN])
     if not shown:
-        return "<unset>"
+        return none
     return f"{shown} + {len(texts) - _SHOWN} more..." if len(texts) > _SHOWN else shown
+
+
+def _endpoints(obj: JSON, now: float) -> Cells:
+    points: list[str] = []
+    for subset in obj.get("subsets") or []:
+        addresses = [address.get("ip", "") for address in subset.get("addresses") or []]
+        ports = subset.get("ports") or []
+        points += [_host_port(ip, port.get("port", 0)) for port in ports for ip in addresses] if ports else addresses
+    return [_name(obj), _first_few(points, NONE), _age(obj, now)]
+
+
+def _host_port(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ip_family(ip) is IPFamily.IPV6 else f"{ip}:{port}"
 
 
 def _service_cidr(obj: JSON, now: float) -> Cells:
@@ -277,6 +293,7 @@ _ROWS: dict[str, Callable[[JSON, float], Cells]] = {
     "ConfigMap": _config_map,
     "Deployment": _deployment,
     "EndpointSlice": _endpoint_slice,
+    "Endpoints": _endpoints,
     "Event": _event,
     "IPAddress": _ip_address,
     "Lease": _lease,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from twinstack.api.errors import StatusError
 from twinstack.server import routing
 from twinstack.server.handlers.reading import Reading
 from twinstack.server.handlers.watching import Watching
 from twinstack.server.handlers.writing import Writing
-from twinstack.server.messages import Answer, Request, Route
+from twinstack.server.messages import Answer, Request, Route, Upgrade
 from twinstack.server.registry import Registry
 
 
@@ -19,6 +20,19 @@ class ResourceHandler:
         self._writing = Writing(registry)
 
     async def handle(self, request: Request, route: Route) -> Answer:
+        deprecated = route.resource.deprecated
+        if not deprecated:
+            return await self._handle(request, route)
+        try:
+            answer = await self._handle(request, route)
+        except StatusError as error:
+            error.warnings.insert(0, deprecated)
+            raise
+        if not isinstance(answer, Upgrade):
+            answer.warnings = [deprecated, *answer.warnings]
+        return answer
+
+    async def _handle(self, request: Request, route: Route) -> Answer:
         match routing.verb_of(request, route):
             case "get":
                 return await self._reading.get(request, route)

@@ -10,6 +10,7 @@ from twinstack.server.strategy.base import Strategy
 
 _STRATEGIES = {
     ("", "configmaps"): "configuration.ConfigMapStrategy",
+    ("", "endpoints"): "endpoints.EndpointsStrategy",
     ("", "events"): "events.EventStrategy",
     ("", "namespaces"): "namespaces.NamespaceStrategy",
     ("", "nodes"): "nodes.NodeStrategy",
