@@ -22,6 +22,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples"
+SOAK = 10 if os.environ.get("TWINSTACK_TESTS") == "soak" else 1  # how many times as much as usual
 PATIENCE = 2.0  # seconds for one HTTP exchange
 
 

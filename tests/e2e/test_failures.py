@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.cluster import Cluster, http, until
+from tests.e2e.cluster import SOAK, Cluster, http, until
 from tests.e2e.test_services import manifest
 
+from twinstack.cluster.supervisor import LONGEST_DELAY
 from twinstack.ip import Address
 from twinstack.linux import namespaces
+
+
+@pytest.fixture(params=range(SOAK), autouse=True)
+def again(request: pytest.FixtureRequest) -> int:
+    """Each test that many times."""
+    return int(request.param)
 
 
 class Traffic:
@@ -61,7 +68,9 @@ def kill(cluster: Cluster, name: str) -> None:
     """Kill a part and wait until another process has taken its place."""
     before = part(cluster, name)
     os.kill(before["pid"], signal.SIGKILL)
-    until(lambda: part(cluster, name)["pid"] not in (None, before["pid"]), f"{name} is started again", 5)
+    until(
+        lambda: part(cluster, name)["pid"] not in (None, before["pid"]), f"{name} is started again", LONGEST_DELAY + 2
+    )
     after = part(cluster, name)
     assert after["restarts"] == before["restarts"] + 1
     assert after["lastExit"] == "killed by SIGKILL"

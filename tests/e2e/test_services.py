@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.cluster import BIN, EXAMPLES, Cluster, until
+from tests.e2e.cluster import BIN, EXAMPLES, SOAK, Cluster, until
 
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import namespaces
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
-REQUESTS = 300
+REQUESTS = 300 * SOAK
 
 SHAPES: dict[str, tuple[str, list[IPFamily]]] = {
     "hello": ("SingleStack", [V4]),
