@@ -29,6 +29,8 @@ STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"  # to accept, one object
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 REQUEST_TIMEOUT = 30.0  # seconds for a whole exchange
 ATTEMPTS = 4  # of a request that the server asks to repeat later
@@ -66,13 +68,21 @@ class Client:
         return self._object(kind, await self.request("GET", kind.resource.path(namespace, name)))
 
     async def list(
-        self, kind: Kind[T], namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+        self,
+        kind: Kind[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        accept: str = JSON,
     ) -> tuple[list[T], str]:
         """All objects, and the resourceVersion to watch from. No namespace: every one."""
         path = _with_query(
             kind.resource.path(namespace), {"labelSelector": label_selector, "fieldSelector": field_selector}
         )
-        answer: _List[T] = self._decoder(_List[kind.type]).decode(await self.request("GET", path))  # type: ignore[name-defined]
+        answer: _List[T] = self._decoder(_List[kind.type]).decode(  # type: ignore[name-defined]
+            await self.request("GET", path, accept=accept)
+        )
         for item in answer.items:  # lists leave the type of their items out
             item.kind, item.api_version = kind.resource.kind, kind.resource.group_version
         return answer.items, answer.metadata.resource_version
@@ -155,6 +165,7 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         initial_events: bool = False,
+        accept: str = JSON,
         silence: float = SILENCE,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Changes after `resource_version`, until the server ends the stream (normally after some minutes).
@@ -179,7 +190,7 @@ class Client:
         decoder = EventDecoder(kind)
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                connection = await stack.enter_async_context(self._pool.exchange("GET", path, None, JSON, JSON))
+                connection = await stack.enter_async_context(self._pool.exchange("GET", path, None, JSON, accept))
                 if connection.status >= 400:
                     raise status_error(connection.status, await connection.body())
             while True:

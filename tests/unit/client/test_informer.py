@@ -11,7 +11,7 @@ from tests.unit.client.api_stub import ApiStub, Behaviour, Call, Reply, api_stub
 
 from twinstack.api.core import Pod
 from twinstack.api.kinds import PODS
-from twinstack.client import informer as module
+from twinstack.client import reflector as module
 from twinstack.client.informer import Informer
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.client.rest import Client
