@@ -78,34 +78,6 @@ class Service(Object):
     status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
 
 
-class EndpointAddress(Struct):
-    ip: str = ""
-    hostname: str = ""
-    node_name: str | None = None
-    target_ref: ObjectReference | None = None
-
-
-class EndpointPort(Struct):
-    name: str = ""
-    port: int = 0
-    protocol: str = ""
-    app_protocol: str | None = None
-
-
-class EndpointSubset(Struct):
-    """Every address has every port."""
-
-    addresses: list[EndpointAddress] = []
-    not_ready_addresses: list[EndpointAddress] = []
-    ports: list[EndpointPort] = []
-
-
-class Endpoints(Object):
-    """The older form of EndpointSlices: one object a Service, one family of Pods."""
-
-    subsets: list[EndpointSubset] = []
-
-
 class ContainerPort(Struct):
     name: str = ""
     host_port: int = 0

@@ -24,7 +24,6 @@ class Kind(NamedTuple, Generic[T]):
 
 CONFIG_MAPS = Kind(resource("", "configmaps"), ConfigMap)
 ENDPOINTS = Kind(resource("", "endpoints"), Endpoints)
-ENDPOINTS = Kind(resource("", "endpoints"), Endpoints)
 EVENTS = Kind(resource("", "events"), Event)
 NAMESPACES = Kind(resource("", "namespaces"), Namespace)
 NODES = Kind(resource("", "nodes"), Node)
