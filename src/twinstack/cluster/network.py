@@ -20,9 +20,9 @@ from twinstack.cluster.configuration import NODE_NETWORK, ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
 from twinstack.linux import links, namespaces, netlink, sysctl
 
-_BRIDGE = 2  # the index of br0 in the switch, and of eth0 in a node
-_ETH0 = 2
-_FIRST_PORT = 10  # the index of a node's port on the switch is this and the node's number
+_BRIDGE = 2  # index of br0 in the switch
+_ETH0 = 2  # index of eth0 in a node
+_FIRST_PORT = 10  # a node's port on the switch has this index plus the node's number
 
 # Both families are written out: a new namespace starts IPv6 from the kernel's defaults, but IPv4 from the host's
 # settings. All are set before links exist, which inherit them.

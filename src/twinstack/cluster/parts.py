@@ -78,15 +78,11 @@ def _node(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) 
         tls_cert_file=paths.pki / f"kubelet-{index}.crt",
         tls_private_key_file=paths.pki / f"kubelet-{index}.key",
         client_ca_file=paths.pki / "ca.crt",
+        root_dir=paths.node_root(index),
+        runtime_dir=paths.node_run(index),
+        netns_prefix=paths.pod_prefix(index),
     )
-    return Part(f"node-{index}", ("node", *flags, *node_traces(paths, index)), paths.node(index), name)
-
-
-def node_traces(paths: ClusterPaths, index: int) -> tuple[str, ...]:
-    """The flags that say where a node agent leaves files, sockets and namespaces."""
-    return _flags(
-        root_dir=paths.node_root(index), runtime_dir=paths.node_run(index), netns_prefix=paths.pod_prefix(index)
-    )
+    return Part(f"node-{index}", ("node", *flags), paths.node(index), name)
 
 
 def _proxy(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) -> Part:
