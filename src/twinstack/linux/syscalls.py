@@ -45,6 +45,13 @@ def enter_namespace(path: str, kind: int) -> None:
         os.close(descriptor)
 
 
+def enter_process(descriptor: int) -> None:
+    """Move the calling process, which must have one thread, to where the process of a pidfd is: files, host name,
+    IPC, network, and for its children the PID namespace (setns(2), Linux 5.8)."""
+    kinds = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID
+    check(libc.setns(descriptor, kinds), "enter the container's namespaces")
+
+
 def set_hostname(name: str) -> None:
     """Set the host name of the calling thread's UTS namespace."""
     encoded = name.encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -109,6 +109,30 @@ class StartError(Exception):
 
 Exited = Callable[[Container], None]
 
+STDOUT, STDERR = 1, 2  # the streams of a session's output, numbered as descriptors are
+
+
+class Session(Protocol):
+    """A conversation with a program in a container. Close it, whatever happens."""
+
+    def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """What it writes, and to which stream, until it has ended. A terminal's output is all STDOUT."""
+
+    async def write(self, data: bytes) -> None:
+        """Give it input, and wait until it has room for it; dropped when it takes no more."""
+
+    def end_input(self) -> None:
+        """No more input will come."""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The window of its terminal, if it has one, has this size now."""
+
+    async def exit_code(self) -> int:
+        """Wait for the end of the program that was started for this session; 0 if none was."""
+
+    async def close(self) -> None:
+        """Let go. A program that was started for this session is killed. Idempotent."""
+
 
 class Runtime(Protocol):
     """A container runtime. Methods raise OSError when the machine refuses."""
@@ -160,6 +184,9 @@ class Runtime(Protocol):
 
     async def remove(self, key: ContainerKey) -> None:
         """Remove an exited container and its log. Idempotent."""
+
+    async def exec(self, key: ContainerKey, command: list[str], *, stdin: bool = False, tty: bool = False) -> Session:
+        """Run one more program in a running container. Raises StartError."""
 
     def log_path(self, key: ContainerKey) -> Path:
         """The log in the CRI format; older parts of it have the suffix `.1`."""

@@ -30,6 +30,7 @@ from twinstack.node.runtime.base import (
     ImageError,
     Phase,
     SandboxConfig,
+    Session,
     StartError,
 )
 from twinstack.node.runtime.layout import ContainerDirectory, Layout, Record, Running
@@ -146,6 +147,20 @@ class HostRuntime:
         """Return when the container has exited."""
         if key in self._watched:
             await self._ended[key].wait()
+
+    async def exec(self, key: ContainerKey, command: list[str], *, stdin: bool = False, tty: bool = False) -> Session:
+        from twinstack.node.runtime import exec as execution  # rarely needed
+
+        first = self._first.get(key)
+        descriptor = processes.open_descriptor(first) if first is not None else None
+        if descriptor is None:
+            raise StartError(f"container {key.name} does not run")
+        try:
+            async with self._starts:
+                directory = self._layout.container(key).path
+                return await execution.start(directory, descriptor, command, stdin=stdin, tty=tty)
+        finally:
+            os.close(descriptor)
 
     async def remove(self, key: ContainerKey) -> None:
         self._forget(key)

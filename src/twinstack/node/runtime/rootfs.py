@@ -62,13 +62,14 @@ def run(start: dict[str, Any], output: int, errors: int, ready: int, go: int) ->
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(errors, 2)
-        _execute(start["command"], start["environment"])
+        execute(start["command"], environment(start, terminal=False))
     except (OSError, ValueError) as error:
-        os.write(ready, _explain(error).encode()[:4000])
+        os.write(ready, explain(error).encode()[:4000])
     os._exit(1)
 
 
-def _explain(error: OSError | ValueError) -> str:
+def explain(error: OSError | ValueError) -> str:
+    """In few words, without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -92,7 +93,7 @@ def _prepare(start: dict[str, Any]) -> None:
     if start["read_only_root"]:
         mounts.remount("/", mounts.RDONLY)
     _change_directory(start["directory"])
-    _give_up_rights(start)
+    give_up_rights(start)
 
 
 def _mount_root(start: dict[str, Any]) -> None:
@@ -163,7 +164,8 @@ def _change_directory(path: str) -> None:
         os.chdir(path)
 
 
-def _give_up_rights(start: dict[str, Any]) -> None:
+def give_up_rights(start: dict[str, Any]) -> None:
+    """Become the user whom the container runs as, with its capabilities and no more; die with the parent."""
     os.umask(0o022)
     kept = start["capabilities"]
     if not start["privileged"]:
@@ -180,7 +182,29 @@ def _give_up_rights(start: dict[str, Any]) -> None:
     prctl(PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def _execute(command: list[str], environment: dict[str, str]) -> NoReturn:
+def environment(start: dict[str, Any], *, terminal: bool) -> dict[str, str]:
+    """The container's variables, and those that engines add: HOME, and TERM on a terminal."""
+    added = {"HOME": _home(start["user"])}
+    if terminal:
+        added["TERM"] = "xterm"
+    added.update(start["environment"])
+    return added
+
+
+def _home(user: int) -> str:
+    """By the container's own /etc/passwd."""
+    try:
+        with open("/etc/passwd", "rb") as file:
+            for line in file:
+                fields = line.split(b":")
+                if len(fields) > 5 and fields[2] == b"%d" % user:
+                    return os.fsdecode(fields[5]) or "/"
+    except FileNotFoundError:
+        return "/"
+    return "/"
+
+
+def execute(command: list[str], environment: dict[str, str]) -> NoReturn:
     """Raises OSError in the words that container engines use."""
     program = command[0]
     if "/" in program:

@@ -111,7 +111,7 @@ class Log:
         while code < 0 or (streams and time.monotonic() < until):
             for descriptor, _ in poll.poll(None if code < 0 else int(DRAIN_SECONDS * 1000)):
                 if descriptor == ended:
-                    code = _exit_code(os.waitpid(child, 0)[1])
+                    code = exit_code(os.waitpid(child, 0)[1])
                     until = time.monotonic() + DRAIN_SECONDS
                 elif self._copy(descriptor):
                     continue
@@ -163,6 +163,6 @@ class Log:
         self._size += len(data)
 
 
-def _exit_code(status: int) -> int:
+def exit_code(status: int) -> int:
     """A wait status as a shell shows it: 128 + signal for a process that was killed."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,243 @@
+"""Further programs in a container: what they see, their streams and terminals, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.test_host_runtime import ROOT, Bench, with_bench
+
+from twinstack.linux import capabilities, namespaces
+from twinstack.node.runtime.base import STDERR, STDOUT, ContainerKey, Security, Session, StartError
+from twinstack.node.runtime.layout import Layout
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PREFIX = f"tt-I-{os.getpid()}"
+
+
+@pytest.fixture
+def network() -> Iterator[Path]:
+    path = namespaces.RUN_DIRECTORY / f"{PREFIX}-net"
+    namespaces.create(path, lambda: None)
+    yield path
+    namespaces.remove(path)
+
+
+async def collect(session: Session) -> dict[int, str]:
+    """All output by stream; the session is closed then."""
+    texts = {STDOUT: b"", STDERR: b""}
+    try:
+        async for stream, data in session.output():
+            texts[stream] += data
+    finally:
+        await session.close()
+    return {stream: text.decode() for stream, text in texts.items()}
+
+
+async def run(bench: Bench, key: ContainerKey, script: str, *, tty: bool = False) -> tuple[int, str, str]:
+    session = await bench.runtime.exec(key, ["sh", "-c", script], tty=tty)
+    texts = await collect(session)
+    return await session.exit_code(), texts[STDOUT], texts[STDERR]
+
+
+def processes_of(mark: str) -> list[int]:
+    """Who on this machine, zombies included, has `mark` among its words."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if mark.encode() in words:
+            found.append(int(pid))
+    return found
+
+
+async def gone(mark: str) -> bool:
+    for _ in range(200):
+        if not processes_of(mark):
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def test_what_a_program_sees(tmp_path: Path, network: Path) -> None:
+    spaces = " ".join(f"/proc/self/ns/{kind}" for kind in ("mnt", "pid", "uts", "ipc", "net"))
+    script = (
+        f"readlink {spaces}; pwd; hostname; echo $GREETING $HOME; grep -E 'Cap(Prm|Bnd)|NoNewPrivs' /proc/self/status"
+    )
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", f"{script}; touch /srv/mine; sleep 60", directory="/srv")
+        log = bench.runtime.log_path(key)
+        while not log.exists() or log.read_text().count("\n") < 11:
+            await asyncio.sleep(0.01)
+        own = [line.split(" ", 3)[3] for line in log.read_text().splitlines()]
+        code, out, err = await run(bench, key, f"{script}; ls /srv; echo oops >&2; exit 3")
+        assert (code, out.splitlines()[:11], err) == (3, own, "oops\n")
+        assert out.splitlines()[11:] == ["mine"]
+        assert out.splitlines()[7] == "hello /root"
+        assert (await run(bench, key, "test -t 0 || test -t 1 || echo plain; echo ${TERM:-none}"))[1] == "plain\nnone\n"
+
+    with_bench(tmp_path, network, work)
+
+
+def test_rights_are_the_containers(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        user = Security(user=1234, group=1235, groups=(1236,), capabilities=capabilities.DEFAULT)
+        key = await bench.start("c", "sleep 60", user)
+        code, out, _ = await run(
+            bench, key, "id -u; id -g; id -G; grep CapEff /proc/self/status | cut -f2; tty", tty=True
+        )
+        assert out.split("\r\n") == ["1234", "1235", "1235 1236", "0" * 16, "/dev/pts/0", ""]
+        assert code == 0
+
+    with_bench(tmp_path, network, work)
+
+
+def test_input_and_its_end(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        session = await bench.runtime.exec(key, ["sha256sum"], stdin=True)
+        block = bytes(range(256)) * 4096
+        for _ in range(4):
+            await session.write(block)  # more than a pipe holds
+        session.end_input()
+        texts = await collect(session)
+        assert await session.exit_code() == 0
+        assert texts[STDOUT].split()[0] == hashlib.sha256(block * 4).hexdigest()
+        deaf = await bench.runtime.exec(key, ["true"], stdin=True)
+        await deaf.exit_code()
+        await deaf.write(block)  # nobody reads it, and nothing breaks
+        await deaf.close()
+
+    with_bench(tmp_path, network, work)
+
+
+def test_a_terminal(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        session = await bench.runtime.exec(key, ["bash", "--norc"], stdin=True, tty=True)
+        said = b""
+
+        async def until(text: bytes) -> None:
+            nonlocal said
+            async for _, data in session.output():
+                said += data
+                if text in said:
+                    return
+
+        session.resize(101, 33)
+        await session.write(b"trap 'echo re''sized' WINCH; stty size; ps -o stat= -p $$; echo $TERM\n")
+        async with asyncio.timeout(5):
+            await until(b"xterm\r\n")
+            assert b"33 101\r\n" in said
+            assert b"Ss+" in said or b"Ss\r" in said  # it leads a session with a terminal
+            session.resize(80, 24)
+            await session.write(b"\n")
+            await until(b"resized\r\n")
+            await session.write(b"\x04")
+            await until(b"never said")
+            assert await session.exit_code() == 0
+        await session.close()
+
+    with_bench(tmp_path, network, work)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_program_dies_with_its_session(tmp_path: Path, network: Path, tty: bool) -> None:
+    mark = f"31{os.getpid()}{int(tty)}"
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        session = await bench.runtime.exec(key, ["sh", "-c", f"sleep {mark} & sleep {mark}"], tty=tty)
+        while len(processes_of(mark)) < 2:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await session.close()
+        assert time.monotonic() - began < 1.0
+        assert await gone(mark)
+        assert processes_of(str(Layout(bench.root).container(key).path)) == [running_shim(bench, key)]
+
+    with_bench(tmp_path, network, work)
+
+
+def running_shim(bench: Bench, key: ContainerKey) -> int:
+    running = Layout(bench.root).container(key).running()
+    assert running is not None
+    return running.shim.pid
+
+
+def test_a_program_that_leaves_others_behind(tmp_path: Path, network: Path) -> None:
+    """Its end is the end, even if they hold its output."""
+    mark = f"32{os.getpid()}"
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        began = time.monotonic()
+        assert await run(bench, key, f"sleep {mark} & echo begun") == (0, "begun\n", "")
+        assert time.monotonic() - began < 2.0
+        assert len(processes_of(mark)) == 1  # as with any engine
+
+    with_bench(tmp_path, network, work)
+
+
+def test_programs_end_with_their_container(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        session = await bench.runtime.exec(key, ["sleep", "60"])
+        assert bench.runtime.kill(key, 9)
+        assert await session.exit_code() == 137
+        await session.close()
+        with pytest.raises(StartError, match="does not run"):
+            await bench.runtime.exec(key, ["true"])
+
+    with_bench(tmp_path, network, work)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_what_cannot_run_says_why(tmp_path: Path, network: Path, tty: bool) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        for command, words in (
+            (["nosuch"], 'exec: "nosuch": executable file not found in $PATH'),
+            (["/etc/hostname"], 'exec: "/etc/hostname": permission denied'),
+            (["a\0b"], "embedded null byte"),
+        ):
+            with pytest.raises(StartError) as caught:
+                await bench.runtime.exec(key, command, tty=tty)
+            assert str(caught.value) == words
+        assert processes_of(str(Layout(bench.root).container(key).path)) == [running_shim(bench, key)]
+
+    with_bench(tmp_path, network, work)
+
+
+def test_many_at_once(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 60")
+        before = len(os.listdir("/proc/self/fd"))
+        results = await asyncio.gather(*(run(bench, key, f"echo {n}; exit {n}") for n in range(20)))
+        assert results == [(n, f"{n}\n", "") for n in range(20)]
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    with_bench(tmp_path, network, work)
+
+
+def test_rootless_directory(tmp_path: Path, network: Path) -> None:
+    """The working directory may have gone since the start."""
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "rmdir /srv/gone; sleep 60", ROOT, directory="/srv/gone")
+        for _ in range(100):
+            code, out, _ = await run(bench, key, "test -d /srv/gone || pwd")
+            if out:
+                break
+        assert (code, out) == (0, "/\n")
+
+    with_bench(tmp_path, network, work)
