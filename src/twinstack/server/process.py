@@ -30,6 +30,7 @@ from twinstack.server.kubelet import KubeletClient, kubelet_context
 from twinstack.server.metrics import Metrics
 from twinstack.server.podlogs import PodLogs
 from twinstack.server.registry import BOOTSTRAP_NAMESPACES, Registry
+from twinstack.server.repair.loop import Repair
 from twinstack.server.storehealth import WatchedStore
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.tls import self_signed, server_context
@@ -58,6 +59,7 @@ class Process:
         self._bind = bind
         self._store = WatchedStore(SQLiteStore(args.sqlite))
         self._registry = Registry(self._store, config)
+        self._repair = Repair(self._registry)
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._bootstrapped = False
@@ -82,6 +84,7 @@ class Process:
             await http.start(sockets, context)
             self._announce()
             self._background(kubernetes_service.run(self._registry, self._config))
+            self._background(self._repair.run())
             self._background(event_expiry.run(self._registry))
             gc.collect()
             gc.freeze()  # what is loaded now lives until the end
@@ -127,6 +130,7 @@ class Process:
             "ping": lambda: True,
             "etcd": lambda: self._store.healthy,  # the name that callers know for the store
             "poststarthook/bootstrap-controller": self._is_ready,
+            "poststarthook/start-service-ip-repair-controllers": lambda: self._repair.ready,
         }
         return Health(live, {"shutdown": lambda: not self._stopping.is_set()})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
-from twinstack.store import Conflict, Store, StoreError
+from twinstack.store import Conflict, Operation, Store, StoreError
 
 JSON = dict[str, Any]
 Modify = Callable[[JSON], tuple[JSON, list[str]]]
@@ -162,6 +162,17 @@ class Registry:
         """`body` is a meta/v1 DeleteOptions object, `options` the same already read."""
         wanted = options if options is not None else delete_options(body or {}, {})
         return await self._write(lambda: self._planner.delete(route, self.get(route), user, wanted))
+
+    async def commit(self, operations: Sequence[Operation]) -> bool:
+        """One transaction beside the verbs: false after a lost race, once the winner's change is visible."""
+        try:
+            await self._store.commit(operations)
+        except Conflict:
+            await self._store.settled()
+            return False
+        except StoreError as error:
+            raise StatusError(500, "InternalError", f"Internal error occurred: {error}") from error
+        return True
 
     # How a plan is made and carried out.
 

@@ -14,7 +14,7 @@ import asyncio
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.versions import Version
@@ -33,6 +33,7 @@ class Collection:
         self.prefix = prefix
         self.floor = revision  # changes up to here are forgotten
         self.watches = WatchGroups()
+        self._observers: list[Callable[[Change], None]] = []
         self._versions: dict[str, Version] = {}
         self._keys: list[str] = []  # sorted
         self._history: deque[Change] = deque()
@@ -42,6 +43,10 @@ class Collection:
         """Fill with what the store held when it was opened."""
         self._versions = {record.key: Version(*record) for record in records}
         self._keys = sorted(self._versions)
+
+    def observe(self, observer: Callable[[Change], None]) -> None:
+        """Call `observer`, which must not fail, with every change from now on."""
+        self._observers.append(observer)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -103,6 +108,8 @@ class Collection:
         change = Change(key, event.revision, old, new, now)
         self._remember(change)
         self.watches.dispatch(change)
+        for observer in self._observers:
+            observer(change)
 
     def _remember(self, change: Change) -> None:
         history = self._history
@@ -149,6 +156,10 @@ class WatchCache:
     def exists(self, key: str) -> bool:
         collection = self._find(key)
         return key in self._others if collection is None else collection.get(key) is not None
+
+    def other_keys(self, prefix: str) -> list[str]:
+        """The keys under `prefix` that are no API objects."""
+        return [key for key in self._others if key.startswith(prefix)]
 
     def publish(self, events: Sequence[Event]) -> None:
         now = time.monotonic()

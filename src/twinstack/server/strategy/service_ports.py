@@ -7,10 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from twinstack.api.core import ServicePort, ServiceSpec
 from twinstack.api.errors import FieldError, StatusError, internal_error, invalid
 from twinstack.ip.allocator import port_bands
 from twinstack.server.strategy import service_traits as traits
+from twinstack.store import Put
+
+PORT_KEYS = "nodeports/"  # storage keys of taken ports: a port is taken while its key exists
+
+
+def port_key(port: int) -> str:
+    return f"{PORT_KEYS}{port}"
+
+
+def port_record(port: int, namespace: str, service: str) -> Put:
+    """Takes a port for a Service, if nobody has it."""
+    owner = msgspec.json.encode({"namespace": namespace, "name": service})
+    return Put(port_key(port), lambda _revision: owner, expect=0)
 
 
 class RefusedError(ValueError):

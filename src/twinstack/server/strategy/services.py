@@ -28,7 +28,13 @@ from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to
 from twinstack.server.strategy.service_addresses import AddressPlan, plan_addresses, ready_ranges
 from twinstack.server.strategy.service_dry_run import RehearsedAddresses, RehearsedPorts
 from twinstack.server.strategy.service_families import assign_families
-from twinstack.server.strategy.service_ports import PortPlan, plan_health_check_port, plan_node_ports
+from twinstack.server.strategy.service_ports import (
+    PortPlan,
+    plan_health_check_port,
+    plan_node_ports,
+    port_key,
+    port_record,
+)
 from twinstack.server.strategy.service_status import default_ingress, shown_status, validate_status
 from twinstack.server.strategy.service_update_validation import validate_update
 from twinstack.server.strategy.service_validation import validate_spec
@@ -60,7 +66,7 @@ class _Plan:
         ranges = [r for r in ready_ranges(reader.list(_SERVICE_CIDRS)) if r.cidr.family in families]
         addresses, ports = (RehearsedAddresses, RehearsedPorts) if ctx.dry_run else (AddressPlan, PortPlan)
         self.addresses = addresses(ranges, lambda address: reader.exists(_address_key(address)))
-        self.ports = ports(ctx.config.node_ports, lambda port: reader.exists(_port_key(port)))
+        self.ports = ports(ctx.config.node_ports, lambda port: reader.exists(port_key(port)))
 
     def allocate(self, new: ServiceSpec, old: ServiceSpec | None) -> list[FieldError]:
         """Everything the server chooses, in place; the errors of the first stage that has any."""
@@ -81,17 +87,12 @@ class _Plan:
         namespace, name = self._meta["namespace"], self._meta["name"]
         for address in self.addresses.taken:
             yield Put(_address_key(address), allocated_address(address, namespace, name, self._ctx.now), expect=0)
-        owner = msgspec.json.encode({"namespace": namespace, "name": name})
         for port in sorted(self.ports.taken):
-            yield Put(_port_key(port), lambda _revision: owner, expect=0)
+            yield port_record(port, namespace, name)
 
 
 def _address_key(address: Address) -> str:
     return _IP_ADDRESSES.key("", str(address))
-
-
-def _port_key(port: int) -> str:
-    return f"nodeports/{port}"
 
 
 def _releases(ctx: WriteContext, meta: JSON, addresses: Iterable[Address], ports: Iterable[int]) -> Iterable[Operation]:
@@ -101,8 +102,8 @@ def _releases(ctx: WriteContext, meta: JSON, addresses: Iterable[Address], ports
         if record and belongs_to(record, meta["namespace"], meta["name"]):
             yield Delete(_address_key(address), expect=int(record["metadata"]["resourceVersion"]))
     for port in sorted(ports):
-        if ctx.reader.exists(_port_key(port)):
-            yield Delete(_port_key(port), expect=None)
+        if ctx.reader.exists(port_key(port)):
+            yield Delete(port_key(port), expect=None)
 
 
 class ServiceStrategy(Strategy):
