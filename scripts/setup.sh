@@ -11,10 +11,13 @@ missing ip iproute2
 missing nft nftables
 missing conntrack conntrack
 missing curl curl
+missing strace strace # the tests read the order of system calls
 missing nsenter util-linux
 stamp=.venv/.installed
 want=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
-if [ ! -x .venv/bin/python ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+system=/usr/bin/python3 # preferred below: it starts three times faster than most others
+[ -x $system ] || system=python3
+if [ ! -x .venv/bin/python ] && ! "$system" -c 'import ensurepip' >/dev/null 2>&1; then
     packages="$packages python3-venv"
 fi
 if [ -n "$packages" ]; then
