@@ -236,3 +236,50 @@ def test_the_last_finalizer_takes_the_addresses_with_it(tmp_path: Path) -> None:
             assert len(list(registry.reader.list(IP_ADDRESSES))) == 1
 
     run(work)
+
+
+def test_a_deleted_default_range_comes_back_and_its_services_stay(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            before = list(registry.reader.list(IP_ADDRESSES))
+            await registry.delete(Route(SERVICE_CIDRS, name="kubernetes"), ADMIN)
+            await ensure_all(registry)
+            cidr = registry.reader.get(SERVICE_CIDRS, "", "kubernetes")
+            assert cidr
+            assert cidr["status"]["conditions"][0]["status"] == "True"
+            assert list(registry.reader.list(IP_ADDRESSES)) == before
+
+    run(work)
+
+
+def test_a_second_range_widens_a_full_one_until_it_is_let_go(tmp_path: Path) -> None:
+    """Ranges are added and removed while the server runs; one that is being deleted gives nothing any more."""
+
+    async def work() -> None:
+        async with opened(tmp_path / "store", config("10.0.0.0/29")) as registry:
+            await ensure_all(registry)
+
+            async def create(name: str) -> str:
+                body = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}
+                written = await registry.create(Route(SERVICES, "default"), body, ADMIN)
+                return str(written.object["spec"]["clusterIP"])
+
+            for number in range(5):
+                await create(f"s{number}")
+            with pytest.raises(StatusError, match="range is full"):
+                await create("more")
+            wider = {
+                "metadata": {"name": "wider", "finalizers": ["example.com/wait"]},
+                "spec": {"cidrs": ["10.9.0.0/24"]},
+            }
+            await registry.create(Route(SERVICE_CIDRS), wider, ADMIN)
+            assert (await create("more")).startswith("10.9.0.")
+            await registry.delete(Route(SERVICE_CIDRS, name="wider"), ADMIN)
+            with pytest.raises(StatusError, match="range is full"):
+                await create("most")
+            deleting = registry.reader.get(SERVICE_CIDRS, "", "wider")
+            assert deleting
+            assert deleting["metadata"]["deletionTimestamp"]
+
+    run(work)
