@@ -13,8 +13,10 @@ from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
 from twinstack.controllers.context import Context, Controller, run_all
 from twinstack.controllers.deployments import DeploymentController
+from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
+from twinstack.controllers.legacyendpoints import EndpointsController
 from twinstack.controllers.namespaces import NamespaceController
 from twinstack.controllers.nodeipam import NodeIPAMController
 from twinstack.controllers.nodelifecycle import NodeLifecycleController
@@ -54,7 +56,15 @@ def _endpoint_slices(context: Context, args: argparse.Namespace) -> Controller |
 
 
 CONTROLLERS: dict[str, Factory] = {
+    "endpoints-controller": lambda context, args: EndpointsController(
+        context, batch_period=args.endpoint_updates_batch_period
+    ),
     "endpointslice-controller": _endpoint_slices,
+    "endpointslice-mirroring-controller": lambda context, args: EndpointSliceMirroringController(
+        context,
+        per_subset=args.mirroring_max_endpoints_per_subset,
+        batch_period=args.mirroring_endpointslice_updates_batch_period,
+    ),
     "node-ipam-controller": _node_ipam,
     "deployment-controller": lambda context, args: DeploymentController(context),
     "replicaset-controller": lambda context, args: ReplicaSetController(context),
@@ -94,6 +104,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--root-ca-file", default="", metavar="FILE", help="certificate published as kube-root-ca.crt")
     flag("--max-endpoints-per-slice", type=int, default=100, metavar="N")
     flag("--endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
+    flag("--endpoint-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
+    flag("--mirroring-max-endpoints-per-subset", type=int, default=1000, metavar="N")
+    flag("--mirroring-endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
     flag("--node-monitor-grace-period", type=_seconds, default=40.0, metavar="DURATION")
 
 

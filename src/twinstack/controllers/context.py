@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from twinstack.api.errors import StatusError
+from twinstack.api.kinds import PODS, SERVICES
 from twinstack.client.events import EventRecorder
 from twinstack.client.informer import Informer
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
+from twinstack.controllers.servicepods import ServicePods
 
 
 class Context:
@@ -20,12 +22,19 @@ class Context:
         self.client = client
         self.informers = SharedInformers(client)
         self.recorders: list[EventRecorder] = []
+        self._service_pods: ServicePods | None = None
 
     def recorder(self, component: str) -> EventRecorder:
         """Where a controller tells its events, under the name that upstream's has."""
         recorder = EventRecorder(self.client, component)
         self.recorders.append(recorder)
         return recorder
+
+    def service_pods(self) -> ServicePods:
+        """Who selects whom, shared by the controllers of endpoints."""
+        if self._service_pods is None:
+            self._service_pods = ServicePods(self.informers.of(SERVICES), self.informers.of(PODS))
+        return self._service_pods
 
 
 class Controller(Protocol):

@@ -31,11 +31,6 @@ class Desired(NamedTuple):
     absent_nodes: set[str]
 
 
-def is_served(service: Service) -> bool:
-    """Whether the controller writes slices for a Service at all."""
-    return service.spec.type != "ExternalName" and bool(service.spec.selector)
-
-
 def families_of(service: Service) -> list[IPFamily]:
     """The families that get slices: exactly `spec.ipFamilies`, guessed for objects that predate the field."""
     if service.spec.ip_families:

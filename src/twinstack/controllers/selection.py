@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 
 # Names before 1.28, still understood.
 ALIASES = {
+    "endpoint": "endpoints-controller",
     "endpointslice": "endpointslice-controller",
+    "endpointslicemirroring": "endpointslice-mirroring-controller",
     "nodeipam": "node-ipam-controller",
     "deployment": "deployment-controller",
     "replicaset": "replicaset-controller",

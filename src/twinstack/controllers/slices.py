@@ -1,17 +1,14 @@
-"""How a Service's endpoints are laid into EndpointSlices with the fewest writes (KEP-752). Pure."""
+"""The EndpointSlices of a Service: whose they are and what they carry (KEP-752). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
-
-import msgspec
 
 from twinstack.api.core import Service
-from twinstack.api.discovery import Endpoint, EndpointPort, EndpointSlice
-from twinstack.api.meta import ObjectMeta
-from twinstack.controllers.endpoints import Desired, Group, PortKey, port_key
-from twinstack.controllers.owners import reference_to
+from twinstack.api.discovery import EndpointSlice
+from twinstack.controllers import packing
+from twinstack.controllers.endpoints import Desired
+from twinstack.controllers.packing import Plan, Writer
 from twinstack.ip import IPFamily
 
 MANAGER = "endpointslice-controller.k8s.io"
@@ -20,30 +17,6 @@ MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 _RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS})
-_NAME_ROOM = 58  # characters of a generateName that the server keeps
-
-Identity = tuple[str, tuple[str, ...]]
-
-
-class Plan(NamedTuple):
-    """The writes that bring the slices to what they should be. Updates keep name and resourceVersion."""
-
-    creates: list[EndpointSlice]
-    updates: list[EndpointSlice]
-    deletes: list[EndpointSlice]
-
-    def __bool__(self) -> bool:
-        return bool(self.creates or self.updates or self.deletes)
-
-
-class _Draft:
-    """A slice being filled. `old` is the existing one, None for a new one; `changed` if it must be written."""
-
-    def __init__(self, old: EndpointSlice | None, ports: list[EndpointPort], endpoints: list[Endpoint]) -> None:
-        self.old = old
-        self.ports = ports
-        self.endpoints = endpoints
-        self.changed = old is None
 
 
 def plan(
@@ -51,132 +24,29 @@ def plan(
 ) -> Plan:
     """Compare the slices of a Service with what it should have.
 
-    `existing` are its slices that this controller manages; at most `maximum` endpoints go into one. Slices of
-    a family that the Service no longer has are deleted. `trigger_time` is the RFC 3339 time of the change that
-    is being followed, None when unknown.
+    `existing` are its slices that this controller manages; at most `maximum` endpoints go into one.
+    `trigger_time` is the RFC 3339 time of the change that is being followed, None when unknown.
     """
-    result = Plan([], [], [])
-    by_family: dict[str, list[EndpointSlice]] = {}
-    for slice_ in existing:
-        by_family.setdefault(slice_.address_type, []).append(slice_)
-    for family, groups in desired.families.items():
-        _plan_family(result, _Writer(service, family, trigger_time), groups, by_family.pop(family.value, []), maximum)
-    for stale in by_family.values():
-        result.deletes.extend(stale)
-    return result
+    return packing.plan(
+        desired.families, existing, maximum, lambda family: _ServiceWriter(service, family, trigger_time)
+    )
 
 
-def _plan_family(
-    result: Plan, writer: _Writer, groups: dict[PortKey, Group], existing: list[EndpointSlice], maximum: int
-) -> None:
-    drafts: list[_Draft] = []
-    deletes: list[EndpointSlice] = []
-    by_ports: dict[PortKey, list[EndpointSlice]] = {}
-    for slice_ in existing:
-        by_ports.setdefault(port_key(slice_.ports), []).append(slice_)
-    for key, group in groups.items():
-        kept = _keep(group, by_ports.pop(key, []), deletes)
-        drafts += _pack(group, kept, maximum)
-    for stale in by_ports.values():
-        deletes += stale
-    if not drafts:
-        placeholder = next((slice_ for slice_ in deletes if not slice_.endpoints and not slice_.ports), None)
-        if placeholder is not None:
-            deletes.remove(placeholder)
-        drafts.append(_Draft(placeholder, [], []))
-    for draft in drafts:
-        if draft.old is None and deletes:
-            draft.old = deletes.pop()  # one update instead of a deletion and a creation
-        if draft.old is None:
-            result.creates.append(writer.new(draft.ports, draft.endpoints))
-        elif draft.changed or writer.labels_differ(draft.old):
-            result.updates.append(writer.changed(draft.old, draft.ports, draft.endpoints))
-    result.deletes.extend(deletes)
-
-
-def _keep(
-    group: Group, existing: list[EndpointSlice], deletes: list[EndpointSlice]
-) -> tuple[list[_Draft], list[Endpoint]]:
-    """Existing slices without endpoints that are unwanted and with those that changed; and what none holds yet."""
-    wanted = {_identity(endpoint): endpoint for endpoint in group.endpoints}
-    drafts = []
-    for slice_ in existing:
-        before = slice_.endpoints or []
-        after = []
-        for endpoint in before:
-            current = wanted.pop(_identity(endpoint), None)
-            if current is not None:
-                after.append(current)
-        if not after:
-            deletes.append(slice_)
-            continue
-        draft = _Draft(slice_, group.ports, after)
-        draft.changed = after != before
-        drafts.append(draft)
-    return drafts, list(wanted.values())
-
-
-def _pack(group: Group, kept: tuple[list[_Draft], list[Endpoint]], maximum: int) -> list[_Draft]:
-    """Place what no slice holds: into slices that are written anyway, the fullest first, then where it all fits."""
-    drafts, rest = kept
-    for draft in sorted((d for d in drafts if d.changed), key=lambda d: -len(d.endpoints)):
-        room = max(0, maximum - len(draft.endpoints))
-        draft.endpoints += rest[:room]
-        rest = rest[room:]
-    if rest and len(rest) < maximum:
-        fitting = [d for d in drafts if not d.changed and len(d.endpoints) + len(rest) <= maximum]
-        if fitting:
-            best = max(fitting, key=lambda d: len(d.endpoints))
-            best.endpoints += rest
-            best.changed = True
-            rest = []
-    drafts += [_Draft(None, group.ports, rest[at : at + maximum]) for at in range(0, len(rest), maximum)]
-    return drafts
-
-
-def _identity(endpoint: Endpoint) -> Identity:
-    target = endpoint.target_ref
-    return (target.uid if target is not None else "", tuple(endpoint.addresses))
-
-
-class _Writer:
-    """Makes the objects: labels, owner and annotation of one Service and family."""
+class _ServiceWriter(Writer):
+    """The Service's labels are copied; headlessness alone is no reason to write."""
 
     def __init__(self, service: Service, family: IPFamily, trigger_time: str | None) -> None:
-        self._service = service
-        self._family = family
         self._trigger_time = trigger_time
         self._copied = {k: v for k, v in service.metadata.labels.items() if k not in _RESERVED}
-        self._labels = self._copied | {SERVICE_NAME: service.metadata.name, MANAGED_BY: MANAGER}
+        labels = self._copied | {SERVICE_NAME: service.metadata.name, MANAGED_BY: MANAGER}
         if service.spec.cluster_ip in ("", "None"):
-            self._labels[HEADLESS] = ""
+            labels[HEADLESS] = ""
+        super().__init__(service, family, labels)
 
-    def labels_differ(self, slice_: EndpointSlice) -> bool:
+    def differs(self, slice_: EndpointSlice) -> bool:
         return self._copied != {k: v for k, v in slice_.metadata.labels.items() if k not in _RESERVED}
 
-    def new(self, ports: list[EndpointPort], endpoints: list[Endpoint]) -> EndpointSlice:
-        meta = self._service.metadata
-        prefix = f"{meta.name}-"
-        return EndpointSlice(
-            metadata=ObjectMeta(
-                generate_name=prefix if len(prefix) <= _NAME_ROOM else meta.name,
-                namespace=meta.namespace,
-                labels=dict(self._labels),
-                annotations=self._annotations({}),
-                owner_references=[reference_to(self._service)],
-            ),
-            address_type=self._family.value,
-            endpoints=endpoints,
-            ports=ports,
-        )
-
-    def changed(self, old: EndpointSlice, ports: list[EndpointPort], endpoints: list[Endpoint]) -> EndpointSlice:
-        metadata = msgspec.structs.replace(
-            old.metadata, labels=dict(self._labels), annotations=self._annotations(old.metadata.annotations)
-        )
-        return msgspec.structs.replace(old, metadata=metadata, ports=ports, endpoints=endpoints)
-
-    def _annotations(self, before: dict[str, str]) -> dict[str, str]:
+    def annotations(self, before: dict[str, str]) -> dict[str, str]:
         after = {k: v for k, v in before.items() if k != TRIGGER_TIME}
         if self._trigger_time is not None:
             after[TRIGGER_TIME] = self._trigger_time

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-import uvloop
 from tests.integration.controllers.bed import (
     SERVICE_CIDR,
     Bed,
     bed,
-    connected,
     eventually,
     make_node,
     slices_of,
     turn_ready,
 )
+from tests.integration.controllers.running import run, running
 
 from twinstack.api.core import Node, Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, SERVICES
 from twinstack.api.times import micro_now
 from twinstack.client.rest import Client
-from twinstack.controllers.context import Context, Controller, run_all
 from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
 from twinstack.controllers.nodecidrs import NodeCIDRs
@@ -40,25 +37,6 @@ from twinstack.ip import CIDR
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     with bed(tmp_path_factory.mktemp("bed"), server_only=True) as it:
         yield it
-
-
-@asynccontextmanager
-async def running(client: Client, *makers: Callable[[Context], Controller]) -> AsyncIterator[None]:
-    context = Context(client)
-    task = asyncio.create_task(run_all([maker(context) for maker in makers], context))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def run(server: Bed, scenario: Callable[[Client], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with connected(server) as client:
-            await scenario(client)
-
-    uvloop.run(main())
 
 
 async def make_pod(client: Client, name: str, node: str = "", **metadata: Any) -> Pod:

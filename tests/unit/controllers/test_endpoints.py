@@ -22,10 +22,10 @@ from twinstack.api.meta import Condition, ObjectMeta
 from twinstack.controllers.endpoints import (
     desired_endpoints,
     families_of,
-    is_served,
     port_key,
     resolve_ports,
 )
+from twinstack.controllers.servicepods import is_served
 from twinstack.ip import IPFamily
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6

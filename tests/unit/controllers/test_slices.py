@@ -9,7 +9,8 @@ from twinstack.api.core import Service, ServiceSpec
 from twinstack.api.discovery import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from twinstack.api.meta import ObjectMeta, ObjectReference
 from twinstack.controllers.endpoints import Desired, Group, PortKey, port_key
-from twinstack.controllers.slices import HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME, TRIGGER_TIME, Plan, plan
+from twinstack.controllers.packing import Plan
+from twinstack.controllers.slices import HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME, TRIGGER_TIME, plan
 from twinstack.ip import IPFamily
 
 V4, V6 = IPFamily.IPV4, IPFamily.IPV6
