@@ -51,15 +51,18 @@ class EventRecorder:
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # uid -> (tokens, time)
         self._wake = asyncio.Event()
 
-    def event(self, obj: Object, type: str, reason: str, message: str) -> None:  # noqa: A002 (the API's word)
-        """Note that something happened to `obj`. `type` is Normal or Warning; `reason` is one CamelCase word."""
+    def event(self, obj: Object, type: str, reason: str, message: str, field_path: str = "") -> None:  # noqa: A002
+        """Note that something happened to `obj`. `type` is Normal or Warning; `reason` is one CamelCase word.
+
+        `field_path` names a part of it: `spec.containers{web}`.
+        """
         meta = obj.metadata
-        identity = (obj.kind, meta.namespace, meta.name, meta.uid, type, reason, message)
+        identity = (obj.kind, meta.namespace, meta.name, meta.uid, type, reason, message, field_path)
         if not self._within_budget(meta.uid or obj.key):
             return
         told = self._known.get(identity)
         if told is None:
-            told = self._known[identity] = _Told(self._body(obj, type, reason, message))
+            told = self._known[identity] = _Told(self._body(obj, type, reason, message, field_path))
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(identity)
@@ -121,7 +124,7 @@ class EventRecorder:
         await self._client.create(EVENTS, body)
         told.sent = True
 
-    def _body(self, obj: Object, type_: str, reason: str, message: str) -> dict[str, Any]:
+    def _body(self, obj: Object, type_: str, reason: str, message: str, field_path: str) -> dict[str, Any]:
         meta, now = obj.metadata, times.now()
         namespace = meta.namespace or "default"
         involved = {
@@ -131,6 +134,7 @@ class EventRecorder:
             "name": meta.name,
             "uid": meta.uid,
             "resourceVersion": meta.resource_version,
+            "fieldPath": field_path,
         }
         return {
             "metadata": {"name": _name(meta.name), "namespace": namespace},
