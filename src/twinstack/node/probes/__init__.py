@@ -1,0 +1,1 @@
+"""Probes of containers: what they come to (`state`), how they are carried out (`actions`), and when (`prober`)."""
