@@ -13,6 +13,7 @@ The result shares nothing that can be changed with the input, and checking it ag
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -226,7 +227,7 @@ def _field_check(field: Field, always: bool) -> _Check:
     value = _value_check(field, go_type, drop_zero and not field.container)
     inner = go_type or _go_type(field)
     zero = functools.partial(zero_object, field.type) if field.is_object else _element_zero(field.type)
-    for kind in reversed(_containers(field.container)):
+    for kind in reversed(re.findall(r"\[\]|\{\}", field.container)):
         inner = whole or (f"[]{inner}" if kind == "[]" else f"map[string]{inner}")
         value = _list_check(value, inner, zero) if kind == "[]" else _map_check(value, inner, zero)
         zero = _no_value
@@ -241,10 +242,6 @@ def _field_check(field: Field, always: bool) -> _Check:
         return None if always else _ABSENT
 
     return check_container
-
-
-def _containers(text: str) -> list[str]:
-    return [text[i : i + 2] for i in range(0, len(text), 2)]
 
 
 def _no_value() -> Any:
