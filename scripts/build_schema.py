@@ -70,13 +70,13 @@ class WireField(NamedTuple):
 
 
 def read_messages(path: Path) -> dict[str, list[WireField]]:
-    """Messages by `group.v1.Name`; types that are messages are spelled the same way."""
+    """Messages by `group.version.Name`; types that are messages are spelled the same way."""
     messages = {}
     for line in path.read_text().splitlines():
         if not line or line.startswith("#"):
             continue
         name, _, rest = line.partition(" = ")
-        group = name.partition(".")[0]
+        group = name.rpartition(".")[0]
         fields = []
         for text in rest.split():
             match = FIELD.fullmatch(text)
@@ -91,8 +91,8 @@ def read_messages(path: Path) -> dict[str, list[WireField]]:
 
 
 def full_name(short: str) -> str:
-    group, _, name = short.partition(".")
-    return f"{group}.v1.{name}"
+    group, _, name = short.rpartition(".")
+    return short if "." in group else f"{group}.v1.{name}"
 
 
 def read_go_types(path: Path) -> dict[str, str]:

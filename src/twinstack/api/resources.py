@@ -6,92 +6,32 @@ does differently from the others lives in its strategy (server/strategy/).
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
+from typing import Any
 
-ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-NO_COLLECTION_DELETE = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
-STATUS_VERBS = ("get", "patch", "update")
+from twinstack.api.resource import ALL_VERBS, NO_COLLECTION_DELETE, STATUS_VERBS, Resource, Subresource
 
+__all__ = [
+    "ALL_VERBS",
+    "NO_COLLECTION_DELETE",
+    "RESOURCES",
+    "STATUS_VERBS",
+    "Resource",
+    "Subresource",
+    "find",
+    "find_kind",
+    "resource",
+]
 
-class Subresource(msgspec.Struct, frozen=True):
-    """`pods/binding` and the like. An empty kind is the parent's."""
-
-    name: str
-    verbs: tuple[str, ...] = STATUS_VERBS
-    kind: str = ""
-    group: str = ""
-    version: str = ""
-
-
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """One served resource.
-
-    `schema` names its type in the schema table. `fields` are the field selectors beside metadata.name and
-    metadata.namespace. `storage` is the collection in the store; two resources may share one.
-    """
-
-    group: str = ""
-    version: str = "v1"
-    plural: str
-    kind: str
-    schema: str
-    namespaced: bool = True
-    short_names: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    verbs: tuple[str, ...] = ALL_VERBS
-    subresources: tuple[Subresource, ...] = ()
-    fields: tuple[str, ...] = ()
-    generation: bool = False  # metadata.generation counts changes outside metadata and status
-    create_on_update: bool = False  # PUT to an absent name creates
-    unconditional_update: bool = True  # PUT without resourceVersion
-    returns_deleted: bool = False  # DELETE answers with the object, not with a Status
-    deprecated: str = ""  # the warning that every answer carries
-    storage: str = ""
-
-    @property
-    def group_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def singular(self) -> str:
-        return self.kind.lower()
-
-    @property
-    def has_status(self) -> bool:
-        return any(sub.name == "status" for sub in self.subresources)
-
-    @property
-    def prefix(self) -> str:
-        """Start of every storage key: `services/`, `apps/deployments/`."""
-        return self.storage or (f"{self.group}/{self.plural}/" if self.group else f"{self.plural}/")
-
-    def key(self, namespace: str, name: str) -> str:
-        """The storage key of one object."""
-        return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
-
-    def split_key(self, key: str) -> tuple[str, str]:
-        """Namespace and name of a storage key."""
-        namespace, _, name = key.removeprefix(self.prefix).rpartition("/")
-        return namespace, name
-
-    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The URL path of the collection, one object or a subresource. No namespace: all of them."""
-        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if namespace and self.namespaced:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        if name:
-            parts.append(name)
-        if subresource:
-            parts.append(subresource)
-        return "/".join(parts)
-
-    def subresource(self, name: str) -> Subresource | None:
-        return next((sub for sub in self.subresources if sub.name == name), None)
-
-
-_STATUS = (Subresource("status"),)
+_APPROVAL = Subresource("approval")
+_BINDING = Subresource("binding", ("create",), "Binding")
+_EVICTION = Subresource("eviction", ("create",), "Eviction", "policy", "v1")
+_FINALIZE = Subresource("finalize", ("update",))
+_LOG = Subresource("log", ("get",))
 _SCALE = Subresource("scale", kind="Scale", group="autoscaling", version="v1")
+_STATUS = Subresource("status")
+
+_ALL = ("all",)  # what `kubectl get all` shows
 _POD_FIELDS = (
     "spec.nodeName",
     "spec.restartPolicy",
@@ -128,159 +68,176 @@ _EVENTS_V1_FIELDS = (
     "reportingController",
     "type",
 )
+_PARENT_FIELDS = ("spec.parentRef.group", "spec.parentRef.resource", "spec.parentRef.namespace", "spec.parentRef.name")
+_ENDPOINTS_DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+
+
+def _group(group: str, version: str = "v1") -> Callable[..., Resource]:
+    """Makes rows of one group and version: plural, kind, subresources, then what differs from the usual."""
+    package = group.partition(".")[0] or "core"
+
+    def row(plural: str, kind: str, *subresources: Subresource, **differences: Any) -> Resource:
+        return Resource(
+            group=group,
+            version=version,
+            plural=plural,
+            kind=kind,
+            schema=f"{package}.{version}.{kind}",
+            subresources=subresources,
+            **differences,
+        )
+
+    return row
+
+
+_core = _group("")
+_apps = _group("apps")
+_events = _group("events.k8s.io")
+_autoscaling_v1 = _group("autoscaling")
+_autoscaling_v2 = _group("autoscaling", "v2")
+_batch = _group("batch")
+_certificates = _group("certificates.k8s.io")
+_networking = _group("networking.k8s.io")
+_policy = _group("policy")
+_rbac = _group("rbac.authorization.k8s.io")
+_storage = _group("storage.k8s.io")
+_scheduling = _group("scheduling.k8s.io")
+_coordination = _group("coordination.k8s.io")
+_node = _group("node.k8s.io")
+_discovery = _group("discovery.k8s.io")
+
+# How many kinds are: of the cluster, with a generation, made by PUT, shown when deleted.
+_CLUSTER: dict[str, Any] = {"namespaced": False}
+_COUNTED: dict[str, Any] = {"generation": True}
+_UPSERT: dict[str, Any] = {"create_on_update": True}
+_RETURNED: dict[str, Any] = {"returns_deleted": True}
+_VERSIONED: dict[str, Any] = {"unconditional_update": False}
 
 # Order is upstream's order of groups: it decides which group an ambiguous short name means.
 RESOURCES: tuple[Resource, ...] = (
-    Resource(plural="bindings", kind="Binding", schema="core.v1.Binding", verbs=("create",)),
-    Resource(plural="configmaps", kind="ConfigMap", schema="core.v1.ConfigMap", short_names=("cm",)),
-    Resource(
-        plural="endpoints",
-        kind="Endpoints",
-        schema="core.v1.Endpoints",
-        short_names=("ep",),
-        create_on_update=True,
-        deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
-    ),
-    Resource(
-        plural="events",
-        kind="Event",
-        schema="core.v1.Event",
-        short_names=("ev",),
-        fields=_EVENT_FIELDS,
-        create_on_update=True,
-    ),
-    Resource(
-        plural="namespaces",
-        kind="Namespace",
-        schema="core.v1.Namespace",
-        namespaced=False,
+    _core("bindings", "Binding", verbs=("create",)),
+    _core("configmaps", "ConfigMap", short_names=("cm",)),
+    _core("endpoints", "Endpoints", short_names=("ep",), deprecated=_ENDPOINTS_DEPRECATED, **_UPSERT),
+    _core("events", "Event", short_names=("ev",), fields=_EVENT_FIELDS, **_UPSERT),
+    _core("limitranges", "LimitRange", short_names=("limits",), **_UPSERT),
+    _core(
+        "namespaces",
+        "Namespace",
+        _FINALIZE,
+        _STATUS,
         short_names=("ns",),
         verbs=NO_COLLECTION_DELETE,
-        subresources=(Subresource("finalize", ("update",)), Subresource("status")),
         fields=("status.phase",),
-        returns_deleted=True,
+        **_CLUSTER,
+        **_RETURNED,
     ),
-    Resource(
-        plural="nodes",
-        kind="Node",
-        schema="core.v1.Node",
-        namespaced=False,
-        short_names=("no",),
-        subresources=_STATUS,
-        fields=("spec.unschedulable",),
-    ),
-    Resource(
-        plural="pods",
-        kind="Pod",
-        schema="core.v1.Pod",
+    _core("nodes", "Node", _STATUS, short_names=("no",), fields=("spec.unschedulable",), **_CLUSTER),
+    _core("persistentvolumeclaims", "PersistentVolumeClaim", _STATUS, short_names=("pvc",), **_RETURNED),
+    _core("persistentvolumes", "PersistentVolume", _STATUS, short_names=("pv",), **_CLUSTER, **_RETURNED),
+    _core(
+        "pods",
+        "Pod",
+        _BINDING,
+        _EVICTION,
+        _LOG,
+        _STATUS,
         short_names=("po",),
-        categories=("all",),
-        subresources=(
-            Subresource("binding", ("create",), "Binding"),
-            Subresource("log", ("get",)),
-            Subresource("status"),
-        ),
+        categories=_ALL,
         fields=_POD_FIELDS,
-        generation=True,
-        returns_deleted=True,
+        **_COUNTED,
+        **_RETURNED,
     ),
-    Resource(plural="secrets", kind="Secret", schema="core.v1.Secret", fields=("type",)),
-    Resource(
-        plural="serviceaccounts",
-        kind="ServiceAccount",
-        schema="core.v1.ServiceAccount",
-        short_names=("sa",),
-        returns_deleted=True,
-    ),
-    Resource(
-        plural="services",
-        kind="Service",
-        schema="core.v1.Service",
-        short_names=("svc",),
-        categories=("all",),
-        subresources=_STATUS,
-        fields=("spec.clusterIP", "spec.type"),
-        create_on_update=True,
-        returns_deleted=True,
-    ),
-    Resource(
-        group="apps",
-        plural="deployments",
-        kind="Deployment",
-        schema="apps.v1.Deployment",
-        short_names=("deploy",),
-        categories=("all",),
-        subresources=(_SCALE, Subresource("status")),
-        generation=True,
-    ),
-    Resource(
-        group="apps",
-        plural="replicasets",
-        kind="ReplicaSet",
-        schema="apps.v1.ReplicaSet",
-        short_names=("rs",),
-        categories=("all",),
-        subresources=(_SCALE, Subresource("status")),
+    _core("podtemplates", "PodTemplate", **_COUNTED, **_RETURNED),
+    _core(
+        "replicationcontrollers",
+        "ReplicationController",
+        _SCALE,
+        _STATUS,
+        short_names=("rc",),
+        categories=_ALL,
         fields=("status.replicas",),
-        generation=True,
+        **_COUNTED,
     ),
-    Resource(
-        group="events.k8s.io",
-        plural="events",
-        kind="Event",
-        schema="events.v1.Event",
-        short_names=("ev",),
-        fields=_EVENTS_V1_FIELDS,
-        create_on_update=True,
-        storage="events/",
+    _core("resourcequotas", "ResourceQuota", _STATUS, short_names=("quota",), **_RETURNED),
+    _core("secrets", "Secret", fields=("type",)),
+    _core("serviceaccounts", "ServiceAccount", short_names=("sa",), **_RETURNED),
+    _core(
+        "services",
+        "Service",
+        _STATUS,
+        short_names=("svc",),
+        categories=_ALL,
+        fields=("spec.clusterIP", "spec.type"),
+        **_UPSERT,
+        **_RETURNED,
     ),
-    Resource(
-        group="networking.k8s.io",
-        plural="ipaddresses",
-        kind="IPAddress",
-        schema="networking.v1.IPAddress",
-        namespaced=False,
-        short_names=("ip",),
-        fields=("spec.parentRef.group", "spec.parentRef.resource", "spec.parentRef.namespace", "spec.parentRef.name"),
+    _apps("controllerrevisions", "ControllerRevision"),
+    _apps("daemonsets", "DaemonSet", _STATUS, short_names=("ds",), categories=_ALL, **_COUNTED),
+    _apps("deployments", "Deployment", _SCALE, _STATUS, short_names=("deploy",), categories=_ALL, **_COUNTED),
+    _apps(
+        "replicasets",
+        "ReplicaSet",
+        _SCALE,
+        _STATUS,
+        short_names=("rs",),
+        categories=_ALL,
+        fields=("status.replicas",),
+        **_COUNTED,
     ),
-    Resource(
-        group="networking.k8s.io",
-        plural="servicecidrs",
-        kind="ServiceCIDR",
-        schema="networking.v1.ServiceCIDR",
-        namespaced=False,
-        subresources=_STATUS,
+    _apps("statefulsets", "StatefulSet", _SCALE, _STATUS, short_names=("sts",), categories=_ALL, **_COUNTED),
+    _events("events", "Event", short_names=("ev",), fields=_EVENTS_V1_FIELDS, storage="events/", **_UPSERT),
+    _autoscaling_v2(
+        "horizontalpodautoscalers", "HorizontalPodAutoscaler", _STATUS, short_names=("hpa",), categories=_ALL
     ),
-    Resource(
-        group="coordination.k8s.io",
-        plural="leases",
-        kind="Lease",
-        schema="coordination.v1.Lease",
-        create_on_update=True,
-        unconditional_update=False,
+    _autoscaling_v1(
+        "horizontalpodautoscalers", "HorizontalPodAutoscaler", _STATUS, short_names=("hpa",), categories=_ALL
     ),
-    Resource(
-        group="discovery.k8s.io",
-        plural="endpointslices",
-        kind="EndpointSlice",
-        schema="discovery.v1.EndpointSlice",
-        generation=True,
+    _batch("cronjobs", "CronJob", _STATUS, short_names=("cj",), categories=_ALL, **_COUNTED),
+    _batch("jobs", "Job", _STATUS, categories=_ALL, fields=("status.successful",), **_COUNTED),
+    _certificates(
+        "certificatesigningrequests",
+        "CertificateSigningRequest",
+        _APPROVAL,
+        _STATUS,
+        short_names=("csr",),
+        fields=("spec.signerName",),
+        **_CLUSTER,
     ),
+    _networking("ingressclasses", "IngressClass", **_CLUSTER, **_COUNTED),
+    _networking("ingresses", "Ingress", _STATUS, short_names=("ing",), **_COUNTED),
+    _networking("ipaddresses", "IPAddress", short_names=("ip",), fields=_PARENT_FIELDS, **_CLUSTER),
+    _networking("networkpolicies", "NetworkPolicy", short_names=("netpol",), **_COUNTED),
+    _networking("servicecidrs", "ServiceCIDR", _STATUS, **_CLUSTER),
+    _policy("poddisruptionbudgets", "PodDisruptionBudget", _STATUS, short_names=("pdb",), **_COUNTED, **_VERSIONED),
+    _rbac("clusterrolebindings", "ClusterRoleBinding", **_CLUSTER, **_UPSERT),
+    _rbac("clusterroles", "ClusterRole", **_CLUSTER, **_UPSERT),
+    _rbac("rolebindings", "RoleBinding", **_UPSERT),
+    _rbac("roles", "Role", **_UPSERT),
+    _storage("csidrivers", "CSIDriver", **_CLUSTER, **_RETURNED, **_VERSIONED),
+    _storage("csinodes", "CSINode", **_CLUSTER, **_RETURNED, **_VERSIONED),
+    _storage("csistoragecapacities", "CSIStorageCapacity", **_VERSIONED),
+    _storage("storageclasses", "StorageClass", short_names=("sc",), **_CLUSTER, **_RETURNED),
+    _storage("volumeattachments", "VolumeAttachment", _STATUS, **_CLUSTER, **_RETURNED, **_VERSIONED),
+    _storage("volumeattributesclasses", "VolumeAttributesClass", short_names=("vac",), **_CLUSTER, **_RETURNED),
+    _scheduling("priorityclasses", "PriorityClass", short_names=("pc",), **_CLUSTER, **_COUNTED),
+    _coordination("leases", "Lease", **_UPSERT, **_VERSIONED),
+    _node("runtimeclasses", "RuntimeClass", **_CLUSTER, **_VERSIONED),
+    _discovery("endpointslices", "EndpointSlice", **_COUNTED),
 )
 
-_BY_PLURAL = {(resource.group, resource.plural): resource for resource in RESOURCES}
-_BY_KIND = {(resource.group_version, resource.kind): resource for resource in RESOURCES}
+_BY_URL = {(row.group, row.version, row.plural): row for row in RESOURCES}
+_BY_PLURAL = {(row.group, row.plural): row for row in reversed(RESOURCES)}  # the preferred version stands first
+_BY_KIND = {(row.group_version, row.kind): row for row in RESOURCES}
 
 
 def resource(group: str, plural: str) -> Resource:
-    """The row of a resource that is known to exist. Raises KeyError."""
+    """The row of a resource that is known to exist, in the preferred version. Raises KeyError."""
     return _BY_PLURAL[group, plural]
 
 
 def find(group: str, version: str, plural: str) -> Resource | None:
     """The row that serves a URL, if any."""
-    row = _BY_PLURAL.get((group, plural))
-    return row if row is not None and row.version == version else None
+    return _BY_URL.get((group, version, plural))
 
 
 def find_kind(api_version: str, kind: str) -> Resource | None:
