@@ -23,6 +23,7 @@ from twinstack.controllers.nodelifecycle import NodeLifecycleController
 from twinstack.controllers.podgc import PodGarbageController
 from twinstack.controllers.replicasets import ReplicaSetController
 from twinstack.controllers.selection import select
+from twinstack.controllers.servicecidrs import ServiceCIDRController
 
 NAME = "controllers"
 
@@ -65,6 +66,7 @@ CONTROLLERS: dict[str, Factory] = {
         per_subset=args.mirroring_max_endpoints_per_subset,
         batch_period=args.mirroring_endpointslice_updates_batch_period,
     ),
+    "service-cidr-controller": lambda context, args: ServiceCIDRController(context),
     "node-ipam-controller": _node_ipam,
     "deployment-controller": lambda context, args: DeploymentController(context),
     "replicaset-controller": lambda context, args: ReplicaSetController(context),
