@@ -11,6 +11,7 @@ missing ip iproute2
 missing nft nftables
 missing conntrack conntrack
 missing curl curl
+missing strace strace
 missing strace strace # the tests read the order of system calls
 missing nsenter util-linux
 stamp=.venv/.installed

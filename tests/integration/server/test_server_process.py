@@ -8,24 +8,17 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.server_process import KUBECTL, Server
 
 from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
 from twinstack.pki.ca import CertificateAuthority
 
-KUBECTL = Path(sys.executable).with_name("kubectl")
 NODE_NETWORK = [Address.parse("172.30.0.1"), Address.parse("fd00:30::1")]
-DEADLINE = 10.0
 
 OBJECTS = """
 apiVersion: v1
@@ -41,74 +34,6 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {colour: "%s"}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A server with its state in one directory; starts and ends as often as wanted."""
-
-    def __init__(self, directory: Path, *flags: str) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.flags = flags
-        tokens = directory / "tokens.csv"
-        tokens.write_text('sesame,admin,1,"system:masters"\n')
-        self.certificate = directory / "certificates" / "apiserver.crt"
-
-    def command(self) -> list[str]:
-        return [
-            *(sys.executable, "-m", "twinstack.cli.main", "server"),
-            *("--sqlite", str(self.directory / "state.db"), "--secure-port", str(self.port)),
-            *("--service-cluster-ip-range", "10.96.0.0/16,fd00:96::/112", "--bind-address", "127.0.0.1"),
-            *("--token-auth-file", str(self.directory / "tokens.csv"), "--cert-dir", str(self.certificate.parent)),
-            *self.flags,
-        ]
-
-    @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        with (self.directory / "log").open("ab") as log, subprocess.Popen(self.command(), stderr=log) as process:
-            try:
-                self._wait(process)
-                yield process
-            finally:
-                process.kill()
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                if self.get("/readyz") == b"ok":
-                    return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError(f"not ready:\n{self.log()}")
-
-    def log(self) -> str:
-        return (self.directory / "log").read_text()
-
-    def get(self, path: str) -> bytes:
-        context = ssl.create_default_context(cafile=str(self.certificate)) if self.certificate.exists() else None
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.port}{path}", headers={"Authorization": "Bearer sesame"}
-        )
-        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
-            return bytes(answer.read())
-
-    def json(self, path: str) -> dict[str, Any]:
-        decoded: dict[str, Any] = json.loads(self.get(path))
-        return decoded
-
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        flags = ["--server", f"https://127.0.0.1:{self.port}", "--token", "sesame"]
-        flags += ["--certificate-authority", str(self.certificate), "--cache-dir", str(self.directory / "cache")]
-        environment = os.environ | {"KUBECONFIG": "/dev/null"}
-        return subprocess.run(
-            [KUBECTL, *flags, *words], input=stdin, env=environment, capture_output=True, text=True, check=check
-        )
 
 
 @pytest.fixture
