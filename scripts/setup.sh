@@ -11,7 +11,6 @@ missing ip iproute2
 missing nft nftables
 missing conntrack conntrack
 missing curl curl
-missing strace strace
 missing strace strace # the tests read the order of system calls
 missing nsenter util-linux
 stamp=.venv/.installed
