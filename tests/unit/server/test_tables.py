@@ -31,7 +31,8 @@ def test_every_kind_has_as_many_cells_as_columns_even_when_empty() -> None:
     for kind in RESOURCES:
         empty = zero_object(kind.schema) | {"metadata": META}
         shown = row(kind, empty, NOW, "Metadata")
-        assert len(shown["cells"]) == len(columns(kind)), kind.plural
+        unnamed = kind.plural == "ipaddresses"  # the age, as upstream
+        assert len(shown["cells"]) == len(columns(kind)) + unnamed, kind.plural
         assert shown["object"] == {
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": META,
         }  # fmt: skip
