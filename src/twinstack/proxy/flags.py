@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from twinstack.api.times import parse_duration
 from twinstack.ip import CIDR
 from twinstack.proxy.configuration import Configuration, LocalMode
-from twinstack.proxy.durations import parse_duration
 
 MODE = "nftables"
 SHORTEST_INTERVAL = 0.02  # seconds between syncs: what arrives within is written together
