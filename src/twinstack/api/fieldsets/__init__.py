@@ -1,0 +1,1 @@
+"""Who owns which field: sets of fields, merging by schema, managers (KEP-555, structured merge and diff). Pure."""
