@@ -12,9 +12,9 @@ import uvloop
 
 from twinstack.api.core import Node, NodeAddress, NodeSpec, NodeStatus, Taint
 from twinstack.api.meta import ObjectMeta
+from twinstack.api.times import parse_duration
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.configuration import Configuration, LocalMode, node_addresses
-from twinstack.proxy.durations import parse_duration
 from twinstack.proxy.health import Health, eligible
 from twinstack.proxy.metrics import Counter, Gauge, Histogram, ProxyMetrics
 from twinstack.proxy.node_addresses import selected
