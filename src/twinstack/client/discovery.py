@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import msgspec
 
+from twinstack.api.errors import StatusError
 from twinstack.client.rest import Client
 
 
@@ -49,21 +51,36 @@ class _GroupList(msgspec.Struct):
     groups: list[_Group] = []
 
 
-async def served_resources(client: Client) -> list[ServedResource]:
-    """Every resource of every group, subresources left out. Fails whole if one group's document does."""
+class Discovery(NamedTuple):
+    """Every resource of every group, subresources left out; and why nothing is known of some groups."""
+
+    resources: list[ServedResource]
+    failures: dict[str, str]  # group version → what the server said
+
+
+async def discover(client: Client) -> Discovery:
+    """Read all documents. One group that fails, as that of an extension may, leaves the others known."""
     groups = msgspec.json.decode(await client.request("GET", "/apis"), type=_GroupList).groups
-    paths = ["/api/v1", *(f"/apis/{group.preferred_version.group_version}" for group in groups)]
-    lists = await asyncio.gather(*(_resources(client, path) for path in paths))
-    return [resource for resources in lists for resource in resources]
+    versions = ["v1", *(group.preferred_version.group_version for group in groups)]
+    answers = await asyncio.gather(*(_resources(client, version) for version in versions), return_exceptions=True)
+    result = Discovery([], {})
+    for version, answer in zip(versions, answers, strict=True):
+        if isinstance(answer, StatusError):
+            result.failures[version] = str(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            result.resources.extend(answer)
+    return result
 
 
 async def find_resource(client: Client, api_version: str, kind: str) -> ServedResource | None:
     """The resource of an object's apiVersion and kind; None when that version does not know it."""
-    root = "/apis/" if "/" in api_version else "/api/"
-    return next((r for r in await _resources(client, f"{root}{api_version}") if r.kind == kind), None)
+    return next((r for r in await _resources(client, api_version) if r.kind == kind), None)
 
 
-async def _resources(client: Client, path: str) -> list[ServedResource]:
+async def _resources(client: Client, group_version: str) -> list[ServedResource]:
+    path = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
     document = msgspec.json.decode(await client.request("GET", path), type=_ResourceList)
     return [
         ServedResource(document.group_version, entry.name, entry.kind, entry.namespaced, entry.verbs)

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import PODS, SERVICES
+from twinstack.client.discovery import Discovery, discover
 from twinstack.client.events import EventRecorder
 from twinstack.client.informer import Informer
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
 from twinstack.controllers.servicepods import ServicePods
+
+DISCOVERED = 30.0  # seconds for which it is believed that the server serves what it served
 
 
 class Context:
@@ -23,6 +26,8 @@ class Context:
         self.informers = SharedInformers(client)
         self.recorders: list[EventRecorder] = []
         self._service_pods: ServicePods | None = None
+        self._served: Discovery | None = None
+        self._served_at = 0.0  # loop time
 
     def recorder(self, component: str) -> EventRecorder:
         """Where a controller tells its events, under the name that upstream's has."""
@@ -35,6 +40,13 @@ class Context:
         if self._service_pods is None:
             self._service_pods = ServicePods(self.informers.of(SERVICES), self.informers.of(PODS))
         return self._service_pods
+
+    async def served(self, *, newer_than: float = DISCOVERED) -> Discovery:
+        """What the server serves, as of at most `newer_than` seconds ago."""
+        now = asyncio.get_running_loop().time()
+        if self._served is None or self._served.failures or now - self._served_at > newer_than:
+            self._served, self._served_at = await discover(self.client), now
+        return self._served
 
 
 class Controller(Protocol):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from typing import Any
 
 import msgspec
 
@@ -14,15 +13,15 @@ from twinstack.api import times
 from twinstack.api.core import Namespace, Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import NAMESPACES, PODS
-from twinstack.client.discovery import ServedResource, served_resources
+from twinstack.client.discovery import ServedResource
+from twinstack.client.rest import METADATA_LIST
 from twinstack.client.workqueue import WorkQueue
 from twinstack.controllers.context import Context, synced
-from twinstack.controllers.podstate import condition
+from twinstack.controllers.namespacestatus import Findings, Remains, changes
 
 FINALIZER = "kubernetes"
 FIRST_PAUSE = 0.1  # seconds until what is left is looked at again; doubled each time
 LONGEST_PAUSE = 5.0
-_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _DELETE = json.dumps({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}).encode()
 
 log = logging.getLogger(__name__)
@@ -41,13 +40,11 @@ class _Items(msgspec.Struct):
     items: list[_Item]
 
 
-Remains = dict[str, list[_Meta]]  # `pods.` or `deployments.apps` → what is left
-
-
 class NamespaceController:
     """Pods go first (KEP-5080): what serves them, and what guards them, stays while they end."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._client = context.client
         self._queue = WorkQueue("namespaces")
         self._namespaces = context.informers.of(NAMESPACES)
@@ -68,7 +65,7 @@ class NamespaceController:
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is None and old.metadata.namespace in self._rounds:
-            self._queue.add(old.metadata.namespace)
+            self._queue.add(old.metadata.namespace, delay=FIRST_PAUSE)  # others go with it
 
     async def _sync(self, name: str) -> None:
         namespace = self._namespaces.objects.get(name)
@@ -76,31 +73,40 @@ class NamespaceController:
             return
         if FINALIZER not in namespace.spec.finalizers:
             return
-        remains = await self._empty(name)
-        if not remains:
+        findings = await self._empty(name)
+        namespace = await self._report(namespace, findings)
+        if findings.is_empty:
             await self._finalize(name)
             return
-        await self._report(namespace, remains)
         pause = min(FIRST_PAUSE * 2.0 ** self._rounds[name], LONGEST_PAUSE)
         self._rounds[name] += 1
         self._queue.add(name, delay=pause)
 
-    async def _empty(self, namespace: str) -> Remains:
-        """Delete what can be deleted; returns what is still there."""
-        resources = [
-            resource
-            for resource in await served_resources(self._client)
-            if resource.namespaced and {"list", "delete"} <= set(resource.verbs)
-        ]
+    async def _empty(self, namespace: str) -> Findings:
+        """Delete what can be deleted; returns what is still there, and what went wrong."""
+        served = await self._context.served()
+        resources = [r for r in served.resources if r.namespaced and {"list", "delete"} <= set(r.verbs)]
         pods = [resource for resource in resources if (resource.group_version, resource.plural) == ("v1", "pods")]
-        remains = await self._empty_all(pods, namespace)
-        if remains:
-            return remains
-        return await self._empty_all([resource for resource in resources if resource not in pods], namespace)
+        findings = await self._empty_all(pods, namespace, served.failures)
+        if findings.remains or findings.failures:
+            return findings
+        return await self._empty_all([r for r in resources if r not in pods], namespace, served.failures)
 
-    async def _empty_all(self, resources: list[ServedResource], namespace: str) -> Remains:
-        left = await asyncio.gather(*(self._empty_one(resource, namespace) for resource in resources))
-        return {_qualified(resource): items for resource, items in zip(resources, left, strict=True) if items}
+    async def _empty_all(
+        self, resources: list[ServedResource], namespace: str, undiscovered: dict[str, str]
+    ) -> Findings:
+        work = (self._empty_one(resource, namespace) for resource in resources)
+        failures: list[str] = []
+        remains: dict[str, Remains] = {}
+        for resource, left in zip(resources, await asyncio.gather(*work, return_exceptions=True), strict=True):
+            if isinstance(left, StatusError):
+                failures.append(str(left))
+            elif isinstance(left, BaseException):
+                raise left
+            elif left:
+                finalizers = tuple(finalizer for item in left for finalizer in item.finalizers)
+                remains[_qualified(resource)] = Remains(len(left), finalizers)
+        return Findings(undiscovered, failures, remains)
 
     async def _empty_one(self, resource: ServedResource, namespace: str) -> list[_Meta]:
         items = await self._list(resource, namespace)
@@ -115,7 +121,7 @@ class NamespaceController:
 
     async def _list(self, resource: ServedResource, namespace: str) -> list[_Meta]:
         try:
-            answer = await self._client.request("GET", resource.path(namespace), accept=_METADATA)
+            answer = await self._client.request("GET", resource.path(namespace), accept=METADATA_LIST)
         except StatusError as error:
             if error.code in (404, 405):
                 return []
@@ -142,33 +148,15 @@ class NamespaceController:
                 raise
         log.info("namespace %s is empty and released", name)
 
-    async def _report(self, namespace: Namespace, remains: Remains) -> None:
-        """Say in the status what holds the namespace up; a patch only when that has changed."""
-        now = times.now()
-        changes = []
-        for type_, reason, message in _findings(remains):
-            known = condition(namespace.status.conditions, type_)
-            if known is not None and (known.status, known.message) == ("True", message):
-                continue
-            changes.append(
-                {"type": type_, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now}
-            )
-        if changes:
-            patch: dict[str, Any] = {"status": {"conditions": changes}}
-            answer = await self._client.patch(NAMESPACES, namespace.metadata.name, "", patch, subresource="status")
-            self._namespaces.wrote(answer)
-
-
-def _findings(remains: Remains) -> list[tuple[str, str, str]]:
-    """Type, reason and message of the conditions for what is left. Pure."""
-    content = ", ".join(f"{name} has {len(items)} resource instances" for name, items in sorted(remains.items()))
-    result = [("NamespaceContentRemaining", "SomeResourcesRemain", f"Some resources are remaining: {content}")]
-    holders = Counter(finalizer for items in remains.values() for item in items for finalizer in item.finalizers)
-    if holders:
-        text = ", ".join(f"{finalizer} in {count} resource instances" for finalizer, count in sorted(holders.items()))
-        message = f"Some content in the namespace has finalizers remaining: {text}"
-        result.append(("NamespaceFinalizersRemaining", "SomeFinalizersRemain", message))
-    return result
+    async def _report(self, namespace: Namespace, findings: Findings) -> Namespace:
+        """Say in the status how far it is; a patch only when that has changed."""
+        conditions = changes(namespace.status.conditions, findings, times.now())
+        if not conditions:
+            return namespace
+        patch = {"status": {"conditions": msgspec.to_builtins(conditions)}}
+        answer = await self._client.patch(NAMESPACES, namespace.metadata.name, "", patch, subresource="status")
+        self._namespaces.wrote(answer)
+        return answer
 
 
 def _qualified(resource: ServedResource) -> str:
