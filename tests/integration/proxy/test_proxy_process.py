@@ -120,6 +120,13 @@ class World:
         head, _, body = answer.partition("\r\n\r\n")
         return head.split("\r\n")[0], body
 
+    async def metric(self, line: str, *, within: float = 5) -> None:
+        """Wait until the metrics have `line`: a change is counted a moment after packets obey it."""
+        deadline = time.monotonic() + within
+        while line not in (metrics := (await self.page(10249, "/metrics"))[1]):
+            assert time.monotonic() < deadline, metrics
+            await asyncio.sleep(0.02)
+
 
 def play(bed: Bed, directory: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
@@ -145,8 +152,7 @@ def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
                 await world.answers(family, pod(family, 2), within=1)
             assert (await world.page(10256, "/healthz"))[0].endswith("200 OK")
             assert (await world.page(10249, "/proxyMode"))[1] == "nftables"
-            metrics = (await world.page(10249, "/metrics"))[1]
-            assert 'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1' in metrics
+            await world.metric('kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1')
             code, _, explained = await world.output("--cleanup")
             assert (code, "stop it first" in explained) == (1, True)
             process.send_signal(signal.SIGTERM)
