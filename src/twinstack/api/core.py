@@ -121,10 +121,12 @@ class Container(Struct):
     startup_probe: dict[str, Any] | None = None
     lifecycle: dict[str, Any] | None = None
     restart_policy: str | None = None
+    restart_policy_rules: list[dict[str, Any]] = []
     security_context: dict[str, Any] | None = None
     termination_message_path: str = ""
     termination_message_policy: str = ""
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
 
 
@@ -159,7 +161,10 @@ class PodSpec(Struct):
     security_context: dict[str, Any] | None = None
     dns_config: dict[str, Any] | None = None
     hostname: str = ""
+    hostname_override: str | None = None
+    set_hostname_as_fqdn: bool | None = msgspec.field(default=None, name="setHostnameAsFQDN")
     subdomain: str = ""
+    enable_service_links: bool | None = None
     host_aliases: list[HostAlias] = []
     tolerations: list[Toleration] = []
     affinity: dict[str, Any] | None = None

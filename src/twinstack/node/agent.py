@@ -22,14 +22,16 @@ from twinstack.client.rest import Client
 from twinstack.client.workqueue import WorkQueue
 from twinstack.ip import CIDR, Address
 from twinstack.node import cleanup, masquerade
+from twinstack.node.context import NodeContext
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import Waiting
 from twinstack.node.network import PodNetwork
+from twinstack.node.probes.prober import Prober
 from twinstack.node.registration import Identity, Registration
 from twinstack.node.routes import NodeRoutes
 from twinstack.node.runtime.base import Container, Runtime
 from twinstack.node.status import status_patch
-from twinstack.node.worker import NodeContext, PodWorker
+from twinstack.node.worker import PodWorker
 
 WORKERS = 16  # pods worked on at once; none of them waits long
 WRITERS = 4  # statuses written at once
@@ -78,11 +80,13 @@ class Agent:
         self._registration = Registration(
             client, self._node_informer, identity, lambda: self._network_problem, self._resync
         )
+        self._prober = Prober(runtime, self._events, self._queue.add)
         self._context = NodeContext(
             client=client,
             runtime=runtime,
             network=self.network,
             recorder=self._events,
+            prober=self._prober,
             node_name=settings.node_name,
             node_ips=[str(address) for address in settings.node_ips],
             primary=settings.node_ips[0].family,
@@ -90,7 +94,8 @@ class Agent:
             cluster_domain=settings.cluster_domain,
             node_resolver=_content("/etc/resolv.conf"),
             node_hosts=_content("/etc/hosts"),
-            services=lambda: list(self._service_informer.objects.values()),
+            services=lambda pod: list(self._service_informer.objects.values()),
+            changed=self._queue.add,
         )
 
     async def run(self) -> None:
@@ -114,13 +119,20 @@ class Agent:
                 ):
                     tasks.create_task(work)
         finally:
+            self._prober.close()
+            for worker in self._workers.values():
+                worker.close()
             self.runtime.close()
             self.network.close()
             self._routes.close()
 
+    def pod(self, namespace: str, name: str) -> core.Pod | None:
+        """A pod of this node."""
+        return self._pod_informer.objects.get(f"{namespace}/{name}")
+
     def container(self, namespace: str, name: str, container: str) -> tuple[core.Pod, list[Container]] | None:
         """A pod and the runs of one of its containers, older first; None when it is not on this node."""
-        pod = self._pod_informer.objects.get(f"{namespace}/{name}")
+        pod = self.pod(namespace, name)
         if pod is None:
             return None
         runs = [run for run in self.runtime.containers(pod.metadata.uid) if run.key.name == container]

@@ -1,21 +1,24 @@
-"""What to do next for a pod: which sandbox and containers to start, and what has to wait. Pure.
+"""What to do next for a pod: which sandbox and containers to start, which to stop, and what has to wait. Pure.
 
-Init containers run one after the other, those that restart always (sidecars, KEP-753) stay; then the others
-start together. A container that ended is started again as restartPolicy says, after a pause that doubles with
-each time (kubelet's image and crash-loop back-off).
+Init containers run one after the other, those that restart always (sidecars, KEP-753) stay, and the next one waits
+until they have started; then the others start together, save that a postStart hook holds back what comes after it.
+A container that ended is started again as its restartPolicy says, after a pause that doubles with each time
+(kubelet's crash-loop back-off). One that failed its startup or liveness probe is stopped, and then ends like others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twinstack.api import core
 from twinstack.api.times import parse_time
-from twinstack.node.runtime.base import Container, Phase
+from twinstack.node.probes.state import Health, ProbeKind
+from twinstack.node.runtime.base import Container, ContainerKey, Phase
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
 FORGIVEN_AFTER = 2 * LONGEST_PAUSE  # of running
+DEFAULT_GRACE = 30  # seconds
 TERMINAL = ("Failed", "Succeeded")
 
 
@@ -28,10 +31,15 @@ class Waiting(NamedTuple):
 
 class View(NamedTuple):
     """What there is of a pod on this node: its containers by name, oldest first, and since when its sandbox
-    stands (Unix seconds; 0: there is none)."""
+    stands (Unix seconds; 0: there is none).
+
+    `health`: of runs with probes. `starting`: runs whose postStart hook is at work.
+    """
 
     containers: Mapping[str, Sequence[Container]]
     sandbox_since: float
+    health: Mapping[ContainerKey, Health] = {}
+    starting: frozenset[ContainerKey] = frozenset()
 
     def latest(self, name: str) -> Container | None:
         runs = self.containers.get(name, ())
@@ -42,12 +50,30 @@ class View(NamedTuple):
         latest = self.latest(name)
         return latest if latest is not None and 0 < self.sandbox_since <= latest.created_at else None
 
+    def health_of(self, run: Container) -> Health:
+        return self.health.get(run.key, Health())
+
+    def is_up(self, run: Container | None) -> bool:
+        """Whether it runs, with its hook and its startup probe behind it."""
+        if run is None or run.phase is not Phase.RUNNING or run.key in self.starting:
+            return False
+        return self.health_of(run).started
+
 
 class Start(NamedTuple):
     """One container to start now."""
 
     container: core.Container
     attempt: int
+
+
+class Stop(NamedTuple):
+    """One container to stop now; `message` is for its owner. `grace`: seconds that it has."""
+
+    container: core.Container
+    run: Container
+    message: str
+    grace: float
 
 
 class Plan(NamedTuple):
@@ -59,6 +85,7 @@ class Plan(NamedTuple):
     finished: bool = False
     needs_sandbox: bool = False
     start: tuple[Start, ...] = ()
+    stop: tuple[Stop, ...] = ()
     waiting: Mapping[str, Waiting] = {}
     failure: Waiting | None = None
     wake_at: float | None = None
@@ -121,9 +148,9 @@ def plan(pod: core.Pod, view: View, backoff: Backoff, now: float) -> Plan:
         return Plan(finished=True)
     if not view.sandbox_since:
         return Plan(needs_sandbox=True, wake_at=deadline)
-    ready, due = _eligible(pod, view)
     start, waiting, times = [], {}, [deadline] if deadline is not None else []
-    for container in ready + due:
+    sidecars, others = _eligible(pod, view)
+    for container in sidecars + others:
         latest = view.latest(container.name)
         if latest is None or latest.phase is Phase.CREATED:
             start.append(Start(container, latest.key.attempt if latest else 0))
@@ -134,7 +161,41 @@ def plan(pod: core.Pod, view: View, backoff: Backoff, now: float) -> Plan:
         else:
             waiting[container.name] = Waiting("CrashLoopBackOff", _loop_message(pod, container, backoff))
             times.append(when)
-    return Plan(start=tuple(start), waiting=waiting, wake_at=min(times, default=None))
+    stop = tuple(_unhealthy(pod, view))
+    return Plan(start=_up_to_a_hook(start, view), stop=stop, waiting=waiting, wake_at=min(times, default=None))
+
+
+def _up_to_a_hook(start: list[Start], view: View) -> tuple[Start, ...]:
+    """What can start now: while a postStart hook is at work nothing, and nothing after one that is about to be."""
+    if view.starting:
+        return ()
+    for index, entry in enumerate(start):
+        if (entry.container.lifecycle or {}).get("postStart"):
+            return tuple(start[: index + 1])
+    return tuple(start)
+
+
+def _unhealthy(pod: core.Pod, view: View) -> list[Stop]:
+    """Running containers that failed their startup or liveness probe."""
+    found = []
+    for container in pod.spec.init_containers + pod.spec.containers:
+        run = view.latest_here(container.name)
+        failed = view.health_of(run).failed if run is not None and run.phase is Phase.RUNNING else None
+        if run is None or failed is None:
+            continue
+        message = f"Container {container.name} failed {failed.lower()} probe"
+        if is_restarted(pod, container, run, failed):
+            message += ", will be restarted"
+        probe = container.startup_probe if failed is ProbeKind.STARTUP else container.liveness_probe
+        found.append(Stop(container, run, message, grace_of(pod, probe)))
+    return found
+
+
+def grace_of(pod: core.Pod, probe: Mapping[str, Any] | None = None) -> float:
+    """Seconds that a container has to end: the probe's that failed, or else the pod's."""
+    own = (probe or {}).get("terminationGracePeriodSeconds")
+    general = pod.spec.termination_grace_period_seconds
+    return float(own if own is not None else general if general is not None else DEFAULT_GRACE)
 
 
 def _deadline(pod: core.Pod) -> float | None:
@@ -144,40 +205,54 @@ def _deadline(pod: core.Pod) -> float | None:
 
 def _has_future(pod: core.Pod, view: View) -> bool:
     """Whether something runs, or will."""
-    policy = pod.spec.restart_policy
-    if policy == "Never" and initialisation_failed(pod, view):
+    if initialisation_failed(pod, view):
         return False
-    return any(_goes_on(policy, view.latest(container.name)) for container in pod.spec.containers)
+    return any(_goes_on(pod, container, view) for container in pod.spec.containers)
 
 
 def initialisation_failed(pod: core.Pod, view: View) -> bool:
-    """Whether an init container's last run failed."""
-    runs = [view.latest(container.name) for container in pod.spec.init_containers if not is_sidecar(container)]
-    return any(run is not None and run.phase is Phase.EXITED and run.exit_code != 0 for run in runs)
+    """Whether an init container failed for good."""
+    for container in pod.spec.init_containers:
+        run = view.latest(container.name) if not is_sidecar(container) else None
+        failed = run is not None and run.phase is Phase.EXITED and run.exit_code != 0
+        if run is not None and failed and not is_restarted(pod, container, run):
+            return True
+    return False
 
 
-def _goes_on(policy: str, latest: Container | None) -> bool:
-    return latest is None or latest.phase is not Phase.EXITED or is_restarted(policy, latest)
+def _goes_on(pod: core.Pod, container: core.Container, view: View) -> bool:
+    latest = view.latest(container.name)
+    if latest is None or latest.phase is not Phase.EXITED:
+        return True
+    return is_restarted(pod, container, latest, view.health_of(latest).failed)
 
 
-def is_restarted(policy: str, ended: Container) -> bool:
-    """Whether restartPolicy starts a container that ended once more."""
-    return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
+def is_restarted(pod: core.Pod, container: core.Container, run: Container, failed: ProbeKind | None = None) -> bool:
+    """Whether a container whose run ended, or is about to for the probe that it failed, is started once more.
+
+    By its own restartPolicy and its rules about exit codes (KEP-5307), or else by the pod's.
+    """
+    for rule in container.restart_policy_rules:
+        codes = rule.get("exitCodes") or {}
+        listed = run.phase is Phase.EXITED and run.exit_code in (codes.get("values") or [])
+        if rule.get("action") == "Restart" and run.exit_code and listed is (codes.get("operator") == "In"):
+            return True
+    policy = container.restart_policy or pod.spec.restart_policy
+    return policy == "Always" or (policy == "OnFailure" and (run.exit_code != 0 or failed is not None))
 
 
 def is_initialised(pod: core.Pod, view: View) -> bool:
     """Whether the init containers have done their work in the present sandbox."""
     if any(view.latest_here(container.name) for container in pod.spec.containers):
         return True
-    return all(_is_done(container, view.latest_here(container.name)) for container in pod.spec.init_containers)
+    return all(_is_done(container, view) for container in pod.spec.init_containers)
 
 
-def _is_done(container: core.Container, latest: Container | None) -> bool:
-    if latest is None:
-        return False
+def _is_done(container: core.Container, view: View) -> bool:
+    latest = view.latest_here(container.name)
     if is_sidecar(container):
-        return latest.phase is Phase.RUNNING
-    return latest.phase is Phase.EXITED and latest.exit_code == 0
+        return view.is_up(latest)
+    return latest is not None and latest.phase is Phase.EXITED and latest.exit_code == 0
 
 
 def _eligible(pod: core.Pod, view: View) -> tuple[list[core.Container], list[core.Container]]:
@@ -188,20 +263,14 @@ def _eligible(pod: core.Pod, view: View) -> tuple[list[core.Container], list[cor
         if is_sidecar(container) and view.latest_here(container.name) and not _runs(view, container)
     ]
     if is_initialised(pod, view):
-        policy = pod.spec.restart_policy
-        mains = [c for c in pod.spec.containers if not _runs(view, c) and _is_wanted(policy, view, c)]
-        return sidecars, mains
+        # A container whose run ended in an earlier sandbox is judged like one that ended in this.
+        return sidecars, [c for c in pod.spec.containers if not _runs(view, c) and _goes_on(pod, c, view)]
     for container in pod.spec.init_containers:
-        if _is_done(container, view.latest_here(container.name)):
+        if _is_done(container, view):
             continue
         first = [] if _runs(view, container) or container in sidecars else [container]
         return sidecars + first, []
     return sidecars, []
-
-
-def _is_wanted(policy: str, view: View, container: core.Container) -> bool:
-    """A container whose run ended in an earlier sandbox is judged like one that ended in this."""
-    return _goes_on(policy, view.latest(container.name))
 
 
 def _runs(view: View, container: core.Container) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from twinstack.api import core, times
 from twinstack.api.meta import Condition
-from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_sidecar
+from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
 from twinstack.node.runtime.base import Container, Phase
 
 LOST = core.ContainerStateTerminated(
@@ -81,6 +81,12 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
         return status
     latest, previous = runs[-1], runs[-2] if len(runs) > 1 else None
     status.restart_count = latest.key.attempt
+    if latest.phase is Phase.RUNNING and latest.key in situation.view.starting:
+        # Shown as running once its postStart hook is through.
+        status.state = _waiting(Waiting("PodInitializing" if pod.spec.init_containers else "ContainerCreating"))
+        if previous is not None:
+            status.last_state = core.ContainerState(terminated=_terminated(previous))
+        return status
     status.image, status.image_id = latest.image, latest.image_id
     status.container_id = _id(latest)
     if previous is not None:
@@ -89,8 +95,9 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
         status.state = core.ContainerState(
             running=core.ContainerStateRunning(started_at=times.format_time(latest.started_at))
         )
-        status.started = True
-        status.ready = not _works_once(container, pod)
+        health = situation.view.health_of(latest)
+        status.started = health.started
+        status.ready = health.ready and not _works_once(container, pod)
     elif latest.phase is Phase.EXITED and waiting is not None:
         status.state = _waiting(waiting)
         status.last_state = core.ContainerState(terminated=_terminated(latest))
@@ -135,14 +142,13 @@ def _id(run: Container) -> str:
 def _phase(
     pod: core.Pod, inits: list[core.ContainerStatus], mains: list[core.ContainerStatus], situation: Situation
 ) -> str:
-    policy = pod.spec.restart_policy
     sidecars = []
     for container, status in zip(pod.spec.init_containers, inits, strict=True):
         code = _last_exit_code(status)
         if is_sidecar(container):
             sidecars.append(status)
         elif code is not None and code != 0:
-            if policy == "Never":
+            if not _goes_on(pod, container, situation):
                 return "Failed"
         elif status.state.terminated is None:
             return "Pending"
@@ -150,10 +156,17 @@ def _phase(
         return "Pending"
     if any(status.state.running for status in sidecars + mains):
         return "Running"
-    succeeded = all(_last_exit_code(status) == 0 for status in mains)
-    if not situation.ended and (policy == "Always" or (policy == "OnFailure" and not succeeded)):
+    if not situation.ended and any(_goes_on(pod, container, situation) for container in pod.spec.containers):
         return "Running"  # between two runs
-    return "Succeeded" if succeeded else "Failed"
+    return "Succeeded" if all(_last_exit_code(status) == 0 for status in mains) else "Failed"
+
+
+def _goes_on(pod: core.Pod, container: core.Container, situation: Situation) -> bool:
+    """Whether a container that ended will be started again."""
+    latest = situation.view.latest(container.name)
+    if latest is None:
+        return False
+    return is_restarted(pod, container, latest, situation.view.health_of(latest).failed)
 
 
 def _last_exit_code(status: core.ContainerStatus) -> int | None:

@@ -67,13 +67,8 @@ def ignored(pod: core.Pod) -> list[str]:
     for container in pod.spec.init_containers + pod.spec.containers:
         if container.resources.get("limits"):
             found["resources.limits"] = None
-        for name in ("startup_probe", "liveness_probe", "readiness_probe", "lifecycle"):
-            if getattr(container, name):
-                found[name.replace("_p", "P")] = None
         if any(port.host_port for port in container.ports) and not pod.spec.host_network:
             found["hostPort"] = None
-        if container.stdin or container.tty:
-            found["stdin and tty"] = None
         for context in (pod.spec.security_context or {}, container.security_context or {}):
             for name in ("seccompProfile", "appArmorProfile", "seLinuxOptions", "procMount", "sysctls"):
                 if context.get(name):

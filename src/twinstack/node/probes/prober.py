@@ -9,13 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from twinstack.api import core
-from twinstack.api.meta import Object
 from twinstack.node.probes import actions
 from twinstack.node.probes.actions import Executor, Result, Subject
 from twinstack.node.probes.state import Attempt, Health, Probed, ProbeKind, specs
+from twinstack.node.reporting import Recorder, container_path
 from twinstack.node.runtime.base import Container, ContainerKey
 
 CONCURRENT_EXECS = 4  # programs in containers at once: each is a burst of CPU
@@ -23,12 +22,6 @@ RETRIES = 3  # of a probe that itself went wrong
 HEALTHY = Health()
 
 log = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """Where events go (client.events.EventRecorder)."""
-
-    def event(self, obj: Object, type: str, reason: str, message: str, field_path: str = "") -> None: ...  # noqa: A002
 
 
 class _Run:
@@ -151,12 +144,6 @@ class Prober:
         if text:
             path = container_path(run.pod, run.subject.container.name)
             self._recorder.event(run.pod, "Warning", reason, text, path)
-
-
-def container_path(pod: core.Pod, name: str) -> str:
-    """How events point at a container of a pod."""
-    field = "initContainers" if any(c.name == name for c in pod.spec.init_containers) else "containers"
-    return f"spec.{field}{{{name}}}"
 
 
 def _reported(pod: core.Pod, run: Container) -> tuple[bool, bool]:

@@ -57,6 +57,9 @@ class ContainerConfig(NamedTuple):
     mounts: list[Mount]
     security: Security
     termination_message_path: str
+    stdin: bool = False  # it has input, from whoever attaches
+    stdin_once: bool = False  # and no more after the first who had any
+    tty: bool = False
 
 
 class SandboxConfig(NamedTuple):
@@ -93,14 +96,6 @@ class Container(NamedTuple):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
-
-
-class ImageError(Exception):
-    """An image cannot be used; `reason` is the waiting reason that the API shows."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class StartError(Exception):
@@ -157,8 +152,8 @@ class Runtime(Protocol):
     def images(self) -> list[str]:
         """Names of the images that are present."""
 
-    def check_image(self, image: str, pull_policy: str) -> None:
-        """Raises ImageError when `image` cannot run here."""
+    def has_image(self, image: str) -> bool:
+        """Whether containers can be made of it."""
 
     async def create_sandbox(self, config: SandboxConfig) -> None: ...
 
@@ -187,6 +182,9 @@ class Runtime(Protocol):
 
     async def exec(self, key: ContainerKey, command: list[str], *, stdin: bool = False, tty: bool = False) -> Session:
         """Run one more program in a running container. Raises StartError."""
+
+    async def attach(self, key: ContainerKey, *, stdin: bool = False) -> Session:
+        """Join the streams of a running container; `stdin`: there will be input. Raises OSError when it has ended."""
 
     def log_path(self, key: ContainerKey) -> Path:
         """The log in the CRI format; older parts of it have the suffix `.1`."""

@@ -27,7 +27,6 @@ from twinstack.node.runtime.base import (
     ContainerConfig,
     ContainerKey,
     Exited,
-    ImageError,
     Phase,
     SandboxConfig,
     Session,
@@ -85,13 +84,8 @@ class HostRuntime:
     def volumes_directory(self, pod_uid: str) -> Path:
         return self._layout.pod(pod_uid) / "volumes"
 
-    def check_image(self, image: str, pull_policy: str) -> None:
-        if image.removesuffix(":latest") != IMAGE:
-            raise ImageError(
-                "ErrImageNeverPull",
-                f'Container image "{image}" is not present: this node pulls no images and runs only "{IMAGE}", '
-                "which is made of the node's own programs",
-            )
+    def has_image(self, image: str) -> bool:
+        return image.removesuffix(":latest") == IMAGE
 
     async def create_sandbox(self, config: SandboxConfig) -> None:
         self._pods.setdefault(config.pod_uid, {})
@@ -161,6 +155,11 @@ class HostRuntime:
                 return await execution.start(directory, descriptor, command, stdin=stdin, tty=tty)
         finally:
             os.close(descriptor)
+
+    async def attach(self, key: ContainerKey, *, stdin: bool = False) -> Session:
+        from twinstack.node.runtime import attach  # rarely needed
+
+        return attach.connect(self._layout.container(key).path, stdin=stdin)
 
     async def remove(self, key: ContainerKey) -> None:
         self._forget(key)
@@ -282,6 +281,9 @@ class HostRuntime:
             "directory": config.working_directory,
             "command": config.command,
             "environment": config.environment,
+            "stdin": config.stdin,
+            "stdin_once": config.stdin_once,
+            "tty": config.tty,
         }
 
 

@@ -1,4 +1,4 @@
-"""The node agent beside a real API server, both in one namespace; the tests bind pods and give podCIDRs."""
+"""A node agent beside a real API server, both processes in one namespace; tests bind pods and give podCIDRs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
-
 from twinstack.api.core import Container, Pod, PodSpec
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import LEASES, NODES, PODS
+from twinstack.api.kinds import NODES, PODS
 from twinstack.api.meta import ObjectMeta
 from twinstack.client import kubeconfig
 from twinstack.client.rest import Client
@@ -29,8 +26,6 @@ from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
 from twinstack.pki.ca import CertificateAuthority
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 PREFIX = f"tt-F-{os.getpid()}"
 NODE, NODE_IPS, SERVER_IP = "n1", ("172.30.0.11", "fd00:30::11"), "172.30.0.1"
@@ -230,17 +225,6 @@ def ready_node(machine: Machine) -> None:
     machine.wait(is_ready, "readiness")
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = Machine(tmp_path_factory.mktemp("machine"), POD_CIDRS)
-    try:
-        made.start()
-        ready_node(made)
-        yield made
-    finally:
-        made.stop()
-
-
 def is_running(pod: Pod) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
 
@@ -248,155 +232,3 @@ def is_running(pod: Pod) -> bool:
 def waiting_reason(pod: Pod) -> str:
     states = [status.state.waiting for status in pod.status.container_statuses]
     return states[0].reason if states and states[0] is not None else ""
-
-
-def test_the_node_says_what_it_is(machine: Machine) -> None:
-    node = machine.do(lambda client: client.get(NODES, NODE))
-    assert [(a.type, a.address) for a in node.status.addresses] == [
-        ("InternalIP", NODE_IPS[0]),
-        ("InternalIP", NODE_IPS[1]),
-        ("Hostname", NODE),
-    ]
-    assert {c.type: c.status for c in node.status.conditions} == {
-        "MemoryPressure": "False",
-        "DiskPressure": "False",
-        "PIDPressure": "False",
-        "Ready": "True",
-    }
-    assert node.metadata.labels["kubernetes.io/hostname"] == NODE
-    assert node.status.capacity["pods"] == "110"
-    assert node.status.daemon_endpoints.kubelet_endpoint.port == 10250
-
-
-def test_a_pod_runs_with_an_address_of_each_family(machine: Machine) -> None:
-    begin = time.monotonic()
-    machine.make("web", f"echo $HOSTNAME; hostname; {LOOP}")
-    pod = machine.pod("web", is_running, "running")
-    assert time.monotonic() - begin < 3
-    addresses = [entry.ip for entry in pod.status.pod_ips]
-    assert [ip.rpartition(".")[0] or ip.rpartition("::")[0] for ip in addresses] == ["10.244.1", "fd00:10:244:1"]
-    assert (pod.status.pod_ip, pod.status.host_ip) == (addresses[0], NODE_IPS[0])
-    assert [entry.ip for entry in pod.status.host_ips] == list(NODE_IPS)
-    assert pod.status.phase == "Running"
-    assert machine.log("web").splitlines()[:3] == ["web", "web", "up"]
-    assert machine.log("web", "?tailLines=1&timestamps=true").endswith("Z up\n")
-    machine.delete("web")
-    machine.gone("web")
-    assert not (machine.root / "pods" / pod.metadata.uid).exists()
-    assert not (machine.root / "leases" / pod.metadata.uid).exists()
-
-
-def test_a_pod_that_ends(machine: Machine) -> None:
-    machine.make("job", "echo done; exit 0", restart_policy="Never")
-    pod = machine.pod("job", lambda pod: pod.status.phase == "Succeeded", "success")
-    assert pod.status.container_statuses[0].state.terminated is not None
-    assert pod.status.pod_ips
-    assert machine.log("job") == "done\n"
-    assert not (machine.root / "leases" / pod.metadata.uid).exists()  # its addresses are free again
-    machine.delete("job")
-    machine.gone("job")
-
-
-def test_a_pod_that_crashes(machine: Machine) -> None:
-    machine.make("crash", "echo run; exit 3")
-    pod = machine.pod("crash", lambda pod: waiting_reason(pod) == "CrashLoopBackOff", "a crash loop")
-    status = pod.status.container_statuses[0]
-    assert (pod.status.phase, status.restart_count) == ("Running", 1)
-    assert status.last_state.terminated is not None
-    assert status.last_state.terminated.exit_code == 3
-    assert "back-off 10s restarting failed container=c pod=crash_default(" in (status.state.waiting or status).message  # type: ignore[union-attr]
-    assert machine.log("crash", "?previous=true") == "run\n"
-    machine.delete("crash")
-    machine.gone("crash")
-
-
-def test_what_cannot_run_says_so(machine: Machine) -> None:
-    machine.make("image", "true", image="nginx:1")
-    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ErrImageNeverPull", "ErrImageNeverPull")
-    waiting = pod.status.container_statuses[0].state.waiting
-    assert waiting is not None
-    assert f'runs only "{IMAGE}"' in waiting.message
-    machine.make("volume", "true", volumes=[{"name": "v", "hostPath": {"path": "/"}}])
-    pod = machine.pod("volume", lambda pod: bool(waiting_reason(pod)), "waiting")
-    waiting = pod.status.container_statuses[0].state.waiting
-    assert waiting is not None
-    assert waiting.reason == "ContainerCreating"
-    assert 'volume "v": this node has no hostPath volumes' in waiting.message
-    assert pod.status.phase == "Pending"
-    for name in ("image", "volume"):
-        machine.delete(name)
-        machine.gone(name)
-
-
-def test_grace(machine: Machine) -> None:
-    machine.make("deaf", "echo up; sleep 100 & sleep 100")
-    machine.pod("deaf", is_running, "running")
-    begin = time.monotonic()
-    machine.delete("deaf", grace=1)
-    machine.gone("deaf")
-    assert 0.9 < time.monotonic() - begin < 5
-
-
-def test_pods_outlive_the_agent_and_are_taken_up(machine: Machine) -> None:
-    machine.make("stays", LOOP)
-    machine.make("goes", LOOP)
-    machine.make("ends", "echo up; sleep 0.5; exit 0", restart_policy="Never")
-    before = machine.pod("stays", is_running, "running")
-    gone = machine.pod("goes", is_running, "running")
-    machine.pod("ends", is_running, "running")
-    machine.kill_agent(signal.SIGKILL)
-    machine.delete("goes", grace=0)  # the server lets it go at once
-    machine.gone("goes")
-    time.sleep(0.6)
-    machine.start_agent()
-    machine.pod("ends", lambda pod: pod.status.phase == "Succeeded", "success seen after the restart")
-    after = machine.pod("stays", is_running, "running")
-    assert after.status == before.status
-    until = time.monotonic() + SOON
-    while any((machine.root / kind / gone.metadata.uid).exists() for kind in ("pods", "leases")):
-        assert time.monotonic() < until, "what is left of a deleted pod stays"
-        time.sleep(0.05)
-    machine.kill_agent(signal.SIGTERM)
-    machine.start_agent()
-    machine.delete("stays")
-    machine.gone("stays")
-    machine.delete("ends")
-    machine.gone("ends")
-
-
-def test_a_crash_of_the_container_is_seen_by_the_next_agent(machine: Machine) -> None:
-    machine.make("again", "echo up; sleep 0.4; exit 1")
-    machine.pod("again", is_running, "running")
-    machine.kill_agent(signal.SIGKILL)
-    time.sleep(0.6)
-    machine.start_agent()
-    pod = machine.pod("again", lambda pod: pod.status.container_statuses[0].restart_count > 0, "a restart")
-    assert pod.status.container_statuses[0].last_state.terminated is not None
-    machine.delete("again")
-    machine.gone("again")
-
-
-def test_the_lease_is_renewed(machine: Machine) -> None:
-    async def look(client: Client) -> bool | None:
-        try:
-            lease = await client.get(LEASES, NODE, "kube-node-lease")
-        except StatusError:
-            return None
-        assert lease.spec.holder_identity == NODE
-        return lease.spec.renew_time is not None or None
-
-    assert machine.wait(look, "the Lease")
-
-
-def test_the_kubelet_api_wants_a_certificate(machine: Machine) -> None:
-    def ask() -> None:
-        context = ssl.create_default_context(cafile=str(machine.directory / "ca.crt"))
-        with (
-            socket.create_connection((NODE_IPS[1], 10250), timeout=3) as plain,
-            context.wrap_socket(plain, server_hostname=NODE_IPS[1]) as secure,
-        ):
-            secure.sendall(b"GET /pods HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert secure.recv(100) == b""
-
-    with suppress(ssl.SSLError, ConnectionError):
-        namespaces.inside(machine.namespace, ask)

@@ -1,0 +1,164 @@
+"""Starts the containers of one pod: image, configuration, the start itself, the postStart hook."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twinstack.api import core
+from twinstack.node import environment, hooks, security, volumes
+from twinstack.node.context import NodeContext
+from twinstack.node.environment import Addresses, ConfigError, Source
+from twinstack.node.images import Pulls
+from twinstack.node.lifecycle import Backoff, Start, Waiting
+from twinstack.node.probes.actions import Subject
+from twinstack.node.reporting import Reporter
+from twinstack.node.runtime.base import ContainerConfig, ContainerKey, StartError
+
+RETRY = 10.0  # seconds until what is missing is looked for again
+TERMINATION_LOG = "/dev/termination-log"
+
+log = logging.getLogger(__name__)
+
+
+class Starter:
+    """Of one pod. `unhooked` is called with a run whose postStart hook failed: it has to go."""
+
+    def __init__(
+        self,
+        node: NodeContext,
+        own_volumes: volumes.Volumes,
+        reporter: Reporter,
+        backoff: Backoff,
+        unhooked: Callable[[core.Pod, Subject], None],
+    ) -> None:
+        self._node = node
+        self._volumes = own_volumes
+        self._reporter = reporter
+        self._backoff = backoff
+        self._unhooked = unhooked
+        self._pulls = Pulls()
+        self._hooks: dict[ContainerKey, asyncio.Task[None]] = {}
+        self.refused: dict[str, Waiting] = {}  # containers that cannot be made now, and why
+        self.retry_at: float | None = None
+
+    @property
+    def starting(self) -> frozenset[ContainerKey]:
+        """Runs whose postStart hook is at work."""
+        return frozenset(self._hooks)
+
+    def begin_look(self) -> None:
+        """Forget what was refused before: it is tried again."""
+        self.refused.clear()
+        self.retry_at = None
+
+    def abandon(self) -> None:
+        """No postStart hook goes on: the pod ends."""
+        for task in self._hooks.values():
+            task.cancel()
+
+    async def start_all(self, pod: core.Pod, starts: Sequence[Start], addresses: Addresses) -> bool:
+        """False when nothing more can be done now. Raises OSError, StatusError."""
+        wanted = [start for start in starts if start.container.name not in self.refused]
+        started = await asyncio.gather(*(self._start(pod, start, addresses) for start in wanted))
+        return any(started)
+
+    async def _start(self, pod: core.Pod, start: Start, addresses: Addresses) -> bool:
+        container, runtime = start.container, self._node.runtime
+        key = ContainerKey(pod.metadata.uid, container.name, start.attempt)
+        if not self._ensure_image(pod, container):
+            return False
+        try:
+            config = await self._config(pod, container, key, addresses)
+        except ConfigError as error:
+            self.refuse(container.name, Waiting("CreateContainerConfigError", str(error)))
+            self._reporter.once(pod, "Warning", "Failed", f"Error: {error}", container.name)
+            return False
+        await self._forget_old(key)
+        await runtime.create(config)
+        self._reporter.event(pod, "Normal", "Created", "Container created", container.name)
+        try:
+            await runtime.start(key)
+        except StartError as error:
+            self._reporter.event(pod, "Warning", "Failed", f"Error: {error}", container.name)
+            return False  # its end has been noted, and leads here again
+        self._reporter.event(pod, "Normal", "Started", "Container started", container.name)
+        hook = (container.lifecycle or {}).get("postStart")
+        if hook:
+            subject = Subject(key, container, next(iter(addresses.pod), ""))
+            self._hooks[key] = asyncio.create_task(self._run_hook(pod, subject, hook))
+        return True
+
+    def _ensure_image(self, pod: core.Pod, container: core.Container) -> bool:
+        runtime, image, now = self._node.runtime, container.image, time.time()
+        hint = f'this node pulls no images and has only "{", ".join(runtime.images)}", made of its own programs'
+        present = runtime.has_image(image)
+        verdict = self._pulls.judge(image, container.image_pull_policy, present=present, hint=hint, now=now)
+        tell = self._reporter.event if present or verdict.retry_at is not None else self._reporter.once
+        for event in verdict.events:
+            tell(pod, event.type, event.reason, event.message, container.name)
+        if verdict.reason:
+            retry = None if verdict.retry_at is None else verdict.retry_at - now
+            self.refuse(container.name, Waiting(verdict.reason, verdict.message), retry)
+        return not verdict.reason
+
+    def refuse(self, name: str, waiting: Waiting, retry: float | None = RETRY) -> None:
+        """Note why a container cannot be made; `retry`: in how many seconds it may."""
+        self.refused[name] = waiting
+        if retry is not None:
+            self.retry_at = min(self.retry_at or float("inf"), time.time() + retry)
+
+    async def _run_hook(self, pod: core.Pod, subject: Subject, hook: Mapping[str, Any]) -> None:
+        try:
+            work = asyncio.ensure_future(hooks.run(hook, subject, self._node.runtime))
+            ended = asyncio.ensure_future(self._node.runtime.wait(subject.key))
+            try:
+                await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    work.result()
+            finally:
+                work.cancel()
+                ended.cancel()
+        except (hooks.HookError, TimeoutError) as error:
+            log.warning("postStart hook of container %s of pod %s: %s", subject.key.name, pod.key, error)
+            # What went wrong may hold secrets.
+            self._reporter.event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed", subject.key.name)
+            self._unhooked(pod, subject)
+        finally:
+            del self._hooks[subject.key]
+            self._node.changed(pod.metadata.uid)
+
+    async def _forget_old(self, key: ContainerKey) -> None:
+        """Keep the run before this one, for its log and exit code, and none older."""
+        for run in self._node.runtime.containers(key.pod_uid):
+            if run.key.name != key.name:
+                continue
+            if run.key.attempt == key.attempt - 1:
+                self._backoff.restarted(run, time.time())
+            elif run.key.attempt < key.attempt - 1:
+                await self._node.runtime.remove(run.key)
+
+    async def _config(
+        self, pod: core.Pod, container: core.Container, key: ContainerKey, addresses: Addresses
+    ) -> ContainerConfig:
+        """Raises ConfigError, StatusError."""
+        objects: dict[Source, dict[str, str] | None] = {}
+        for source in environment.sources(container):
+            objects[source] = await volumes.read_source(self._node.client, source, pod.metadata.namespace)
+        values = environment.variables(pod, container, addresses, self._node.services(pod), objects)
+        return ContainerConfig(
+            key=key,
+            image=container.image,
+            command=environment.command(container, values),
+            environment=values,
+            working_directory=container.working_dir or "/",
+            mounts=self._volumes.mounts(container),
+            security=security.resolve(pod, container),
+            termination_message_path=container.termination_message_path or TERMINATION_LOG,
+            stdin=container.stdin,
+            stdin_once=container.stdin and container.stdin_once,
+            tty=container.tty,
+        )
