@@ -66,8 +66,8 @@ class PodWorker:
     async def sync(self, pod: core.Pod) -> Outcome:
         """Bring the pod forward. Raises OSError or StatusError; then call again later."""
         first, self._pod = self._pod is None, pod
-        self._follow_probes(pod)
         if pod.metadata.deletion_timestamp is not None:
+            self._follow_probes(pod)
             return await self._terminate(pod)
         if first:
             self._tell_ignored(pod)
@@ -77,6 +77,7 @@ class PodWorker:
         self._starter.begin_look()
         plan = Plan()
         for _ in range(STEPS):
+            self._follow_probes(pod)
             plan = lifecycle.plan(pod, self._view(pod), self._backoff, time.time())
             if plan.finished:
                 return await self._finish(pod, plan)
@@ -87,7 +88,6 @@ class PodWorker:
                     break
             elif not await self._starter.start_all(pod, plan.start, self._addresses(pod)):
                 break
-        self._follow_probes(pod)
         for name in plan.waiting:
             self._reporter.pause(pod, self._latest(name))
         status = self._status(pod, waiting=dict(plan.waiting) | self._starter.refused)

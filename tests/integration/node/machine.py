@@ -11,14 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twinstack.api.core import Container, Pod, PodSpec
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import NODES, PODS
+from twinstack.api.kinds import EVENTS, NODES, PODS
 from twinstack.api.meta import ObjectMeta
 from twinstack.client import kubeconfig
 from twinstack.client.rest import Client
@@ -152,6 +152,44 @@ class Machine:
             spec=PodSpec(node_name=NODE, containers=[container], **spec),
         )
         return self.do(lambda client: client.create(PODS, pod))
+
+    def create(self, name: str, *containers: dict[str, Any], init: Sequence[dict[str, Any]] = (), **spec: Any) -> Pod:
+        """A pod of containers in the API's own spelling; what they all have is filled in."""
+        usual = {"image": IMAGE}
+        body = {
+            "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+            "spec": {
+                "nodeName": NODE,
+                "containers": [{"name": f"c{i}" if i else "c"} | usual | c for i, c in enumerate(containers)],
+                "initContainers": [{"name": f"i{i}" if i else "i"} | usual | c for i, c in enumerate(init)],
+                **spec,
+            },
+        }
+        return self.do(lambda client: client.create(PODS, body, "default"))
+
+    def events(self, name: str) -> list[tuple[str, str, str]]:
+        """Reason, part and message of a pod's events, in the order in which they began."""
+        selector = f"involvedObject.name={name}"
+        items, _ = self.do(lambda client: client.list(EVENTS, "default", field_selector=selector))
+        items.sort(key=lambda event: event.metadata.name)
+        return [(event.reason, event.involved_object.field_path, event.message) for event in items]
+
+    def event(self, name: str, reason: str, part: str = "") -> str:
+        """The message of such an event, once it has come."""
+
+        async def look(client: Client) -> str | None:
+            items, _ = await client.list(
+                EVENTS, "default", field_selector=f"involvedObject.name={name},reason={reason}"
+            )
+            return next((e.message for e in items if part in e.message), None)
+
+        return self.wait(look, f"the event {reason} of {name}")
+
+    def end(self, *names: str, grace: int | None = None) -> None:
+        for name in names:
+            self.delete(name, grace)
+        for name in names:
+            self.gone(name)
 
     def delete(self, name: str, grace: int | None = None) -> None:
         self.do(lambda client: client.delete(PODS, name, "default", grace_period=grace))
