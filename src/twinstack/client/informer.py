@@ -15,6 +15,8 @@ T = TypeVar("T", bound=Object)
 
 Handler = Callable[[T | None, T | None], None]  # (old, new)
 
+BURIED = 64  # deletions remembered against answers that overtake them
+
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +74,8 @@ class Informer(Reflector[T]):
         self.objects: dict[str, T] = {}  # by obj.key
         self._handlers: list[Handler[T]] = []
         self._indexes: list[Index[T]] = []
-        self._removed: set[str] = set()  # uids
+        self._removed: set[str] = set()  # uids of what we deleted, until the watch has told of it
+        self._buried: dict[str, None] = {}  # uids whose deletion the watch told last
 
     def subscribe(self, handler: Handler[T]) -> None:
         """Call `handler(old, new)` for every change: (None, x) added, (x, y) changed, (x, None) deleted.
@@ -95,14 +98,15 @@ class Informer(Reflector[T]):
         """Take in the server's answer to a write of ours, before the watch brings it.
 
         So a controller sees its own writes and never acts twice on a state that it has already changed.
+        An answer that comes after the news of the object's deletion does not raise it from the dead.
         """
-        if obj.metadata.uid not in self._removed:
+        if obj.metadata.uid not in self._removed and obj.metadata.uid not in self._buried:
             self.put(obj)
 
     def removed(self, obj: T) -> None:
         """Take in that the server has deleted `obj` for good at our request."""
         if obj.key in self.objects and self.objects[obj.key].metadata.uid == obj.metadata.uid:
-            self._removed.add(obj.metadata.uid)  # until the watch has told of it, older news of it is void
+            self._removed.add(obj.metadata.uid)
             self._remove(obj.key)
 
     def put(self, obj: T) -> None:
@@ -117,6 +121,9 @@ class Informer(Reflector[T]):
 
     def gone(self, last: T) -> None:
         self._removed.discard(last.metadata.uid)
+        self._buried[last.metadata.uid] = None
+        if len(self._buried) > BURIED:
+            del self._buried[next(iter(self._buried))]
         known = self.objects.get(last.key)
         if known is not None and _version(known) <= _version(last):
             self._remove(last.key)

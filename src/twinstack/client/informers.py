@@ -32,6 +32,14 @@ class SharedInformers:
             )
         return cast("Informer[T]", informer)
 
+    def whole(self, group: str, plural: str) -> Informer[Any] | None:
+        """The informer that follows every object of a resource, if there is one."""
+        for (_, namespace, labels, fields), informer in self._informers.items():
+            resource = informer.kind.resource
+            if (resource.group, resource.plural) == (group, plural) and not (namespace or labels or fields):
+                return informer
+        return None
+
     async def run(self) -> None:
         """Follow the server with all of them for ever; cancel to stop."""
         async with asyncio.TaskGroup() as group:

@@ -1,229 +1,242 @@
 """Deletes objects whose owners are gone, and ends foreground and orphaning deletions (ownerReferences, finalizers).
 
-Dependents looked after are Pods, ReplicaSets, EndpointSlices and node Leases; their owners may be of any kind.
+Owners and dependents may be of any kind that the server serves. Kinds that another controller follows whole are
+followed with it; of the others only metadata is watched, and only of what has owners or waits something is kept.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
-import msgspec
-
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES
-from twinstack.api.meta import Object, OwnerReference
-from twinstack.client.discovery import ServedResource, find_resource
-from twinstack.client.informer import Index, Informer
+from twinstack.api.kinds import Kind
+from twinstack.api.meta import Object
+from twinstack.api.resources import Resource
+from twinstack.client.discovery import ServedResource
+from twinstack.client.informer import Handler, Informer
+from twinstack.client.reflector import Reflector
 from twinstack.client.rest import MERGE
 from twinstack.client.workqueue import WorkQueue
-from twinstack.controllers.context import Context, synced
-from twinstack.controllers.nodelifecycle import LEASE_NAMESPACE
-from twinstack.controllers.ownership import FOREGROUND, ORPHAN, Owner, blocks, forgetting, judge, without_finalizer
+from twinstack.controllers.context import Context
+from twinstack.controllers.ownership import (
+    FOREGROUND,
+    ORPHAN,
+    deletion_policy,
+    forgetting,
+    is_waiting,
+    judge,
+    propagation,
+    unblocking,
+    without_finalizer,
+)
+from twinstack.controllers.ownership import blocks as blocks_deletion
+from twinstack.controllers.ownershipgraph import Graph, Node
+from twinstack.controllers.ownerstates import OwnerStates
+from twinstack.controllers.ownerwatch import OwnerWatch
 
-REMEMBERED = 1000  # absent owners that are not asked for again
+REDISCOVERY = 300.0  # seconds after which kinds are looked for that an extension may have brought
+SYNC_PATIENCE = 5.0  # seconds that one kind may take to be known before the others go on without it
+CONFLICT_PAUSE = 0.5  # seconds in which the newer state of an object arrives
+_DEFINE_KINDS = frozenset({"customresourcedefinitions", "apiservices"})
 
 log = logging.getLogger(__name__)
-
-
-class _Live(msgspec.Struct):
-    metadata: _LiveMeta
-
-
-class _LiveMeta(msgspec.Struct, rename="camel"):
-    uid: str
-    deletion_timestamp: str | None = None
-    finalizers: list[str] = []
 
 
 class GarbageCollector:
     """Event-driven: an owner's deletion brings its dependents, a dependent's arrival a look at its owners.
 
-    What the informers say is confirmed by a live read before anything is deleted.
+    Nothing is deleted but by an owner's absence that the server itself has told, in the version that was judged.
     """
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._client = context.client
         self._queue = WorkQueue("garbage")
-        of = context.informers.of
-        self._dependents: dict[str, Informer[Any]] = {
-            "pods": of(PODS),
-            "replicasets": of(REPLICA_SETS),
-            "endpointslices": of(ENDPOINT_SLICES),
-            "leases": of(LEASES, namespace=LEASE_NAMESPACE),
-        }
-        self._owners: dict[str, Informer[Any]] = {
-            "deployments": of(DEPLOYMENTS),
-            "replicasets": of(REPLICA_SETS),
-            "services": of(SERVICES),
-            "pods": of(PODS),
-            "nodes": of(NODES),
-        }
-        self._by_owner: dict[str, Index[Any]] = {
-            plural: informer.index(_owner_uids) for plural, informer in self._dependents.items()
-        }
-        self._by_uid = [informer.index(_own_uid) for informer in self._owners.values()]
-        self._absent: dict[str, None] = {}  # uids of owners known to be gone: a uid never comes back
-        self._served: dict[tuple[str, str], ServedResource | None] = {}
+        self._graph = Graph()
+        self._followed: set[tuple[str, str]] = set()  # group, plural
+        self._whole: dict[tuple[str, str], Informer[Any]] = {}  # by group and kind
+        self._states = OwnerStates(self._client, self._graph, self._informer)
+        self._kinds_changed = asyncio.Event()
 
     async def run(self) -> None:
-        await synced(*self._dependents.values(), *self._owners.values())
-        for plural, informer in self._owners.items():
-            informer.subscribe(self._owner_handler(plural))
-        for plural, informer in self._dependents.items():
-            informer.subscribe(self._dependent_handler(plural))
-        await self._queue.run(self._sync, workers=8)
+        async with asyncio.TaskGroup() as group:
+            await self._follow_all(group)
+            group.create_task(self._queue.run(self._sync, workers=8))
+            while True:
+                try:
+                    await asyncio.wait_for(self._kinds_changed.wait(), REDISCOVERY)
+                except TimeoutError:
+                    pass
+                else:
+                    await asyncio.sleep(1.0)  # until what was defined is served
+                self._kinds_changed.clear()
+                await self._follow_all(group)
 
-    def _owner_handler(self, plural: str) -> Any:
+    async def _follow_all(self, group: asyncio.TaskGroup) -> None:
+        """Follow what is not yet followed; metadata one kind after the other, so that a start is not crowded."""
+        found = [served for served in await self._served() if self._is_followable(served)]
+        self._followed.update((_group(served), served.plural) for served in found)
+        informers = [self._context.informers.whole(_group(served), served.plural) for served in found]
+        shared = [informer for informer in informers if informer is not None]
+        for informer in shared:
+            await self._patiently(informer)
+            self._whole[informer.kind.resource.group, informer.kind.resource.kind] = informer
+        for informer in shared:
+            informer.subscribe(self._handler(informer.kind))
+        for served, followed in zip(found, informers, strict=True):
+            if followed is None:
+                watch = self._watch(served)
+                group.create_task(watch.run(), name=f"metadata of {served.plural}")
+                await self._patiently(watch)
+
+    def _is_followable(self, served: ServedResource) -> bool:
+        """Events come in masses, own nothing, and go by themselves."""
+        known = (_group(served), served.plural) in self._followed
+        return not known and {"list", "watch", "delete"} <= set(served.verbs) and served.plural != "events"
+
+    async def _patiently(self, source: Reflector[Any]) -> None:
+        try:
+            await asyncio.wait_for(source.synced(), SYNC_PATIENCE)
+        except TimeoutError:
+            log.warning("garbage collection goes on without knowing the %s", source.kind.resource.plural)
+
+    async def _served(self) -> list[ServedResource]:
+        pause = 0.2
+        while True:
+            try:
+                return (await self._context.served(newer_than=0.0 if self._followed else 30.0)).resources
+            except (StatusError, OSError) as error:
+                log.debug("discovery: %s; again in %.1f s", error, pause)
+            await self._client.rest(pause)
+            pause = min(pause * 2, 10.0)
+
+    def _watch(self, served: ServedResource) -> OwnerWatch:
+        group, version = _group(served), served.group_version.rpartition("/")[2]
+        resource = Resource(
+            group=group,
+            version=version,
+            plural=served.plural,
+            kind=served.kind,
+            schema="",
+            namespaced=served.namespaced,
+        )
+        kind = Kind(resource, Object)
+
+        def missed() -> None:
+            self._states.doubt()
+            for uid in self._graph.owned_by(group, served.kind):
+                self._queue.add(uid)
+
+        return OwnerWatch(self._client, kind, self._handler(kind), missed)
+
+    def _handler(self, kind: Kind[Any]) -> Handler[Any]:
+        defines = kind.resource.plural in _DEFINE_KINDS
+
         def changed(old: Object | None, new: Object | None) -> None:
-            if old is not None and new is None:
-                self._queue_dependents(old.metadata.uid)
-            elif new is not None and new.metadata.deletion_timestamp and _policy(new):
-                self._queue.add(f"{plural}/{new.key}")
-
-        return changed
-
-    def _dependent_handler(self, plural: str) -> Any:
-        def changed(old: Object | None, new: Object | None) -> None:
+            if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+                self._gone(old)
             if new is not None:
-                references = new.metadata.owner_references
-                known = old is not None and old.metadata.owner_references == references
-                if not known and not all(self._is_known(reference.uid) for reference in references):
-                    self._queue.add(f"{plural}/{new.key}")
-            elif old is not None:
-                for reference in old.metadata.owner_references:
-                    self._queue_owner(reference.uid)
+                self._there(kind, new)
+            if defines:
+                self._kinds_changed.set()
 
         return changed
 
-    def _is_known(self, uid: str) -> bool:
-        return any(index[uid] for index in self._by_uid)
+    def _gone(self, obj: Object) -> None:
+        uid = obj.metadata.uid
+        self._states.gone(uid)
+        for concerned in self._graph.remove(uid, obj.metadata.owner_references):
+            self._queue.add(concerned)
 
-    def _queue_dependents(self, uid: str) -> None:
-        for plural, index in self._by_owner.items():
-            for key in index[uid]:
-                self._queue.add(f"{plural}/{key}")
+    def _there(self, kind: Kind[Any], obj: Object) -> None:
+        meta = obj.metadata
+        for uid in self._graph.put(kind, obj):
+            news = uid != meta.uid or is_waiting(obj)
+            # In the usual case a controller has just made the object, and its owner is well known.
+            if news or not all(self._states.is_present(meta.namespace, ref) for ref in meta.owner_references):
+                self._queue.add(uid)
 
-    def _queue_owner(self, uid: str) -> None:
-        """An owner that waits for its dependents may have seen the last one go."""
-        for plural, index in zip(self._owners, self._by_uid, strict=True):
-            for key, owner in index[uid].items():
-                if owner.metadata.deletion_timestamp and _policy(owner):
-                    self._queue.add(f"{plural}/{key}")
+    def _informer(self, api_version: str, kind: str) -> Informer[Any] | None:
+        return self._whole.get((api_version.rpartition("/")[0], kind))
 
-    async def _sync(self, item: str) -> None:
-        plural, _, key = item.partition("/")
-        informer = self._dependents.get(plural) or self._owners[plural]
-        obj = informer.objects.get(key)
-        if obj is None:
+    async def _sync(self, uid: str) -> None:
+        node = self._graph.nodes.get(uid)
+        if node is None:
             return
         try:
-            if obj.metadata.deletion_timestamp is not None:
-                await self._finish(informer, obj)
-            elif plural in self._dependents and obj.metadata.owner_references:
-                await self._examine(informer, obj)
+            if node.obj.metadata.deletion_timestamp is not None:
+                await self._finish(node)
+            else:
+                await self._examine(node)
         except StatusError as error:
             if error.code not in (404, 409):
                 raise
-            if error.code == 409 and informer.objects.get(key) is not None:
-                self._queue.add(item, delay=0.5)  # it has changed: look at its new state
+            if error.code == 409:
+                self._queue.add(uid, delay=CONFLICT_PAUSE)
 
-    async def _examine(self, informer: Informer[Any], obj: Object) -> None:
-        references = obj.metadata.owner_references
-        states = {reference.uid: await self._state(obj.metadata.namespace, reference) for reference in references}
-        verdict = judge(references, states)
+    async def _examine(self, node: Node) -> None:
+        kind, obj = node
         meta = obj.metadata
-        if verdict.delete:
-            log.info("deleting %s %s: its owner %s is gone", obj.kind, obj.key, references[0].name)
-            waiting = Owner.WAITING in states.values() and self._has_dependents(meta.uid)
-            await self._client.delete(
-                informer.kind,
-                meta.name,
-                meta.namespace,
-                uid=meta.uid,
-                propagation="Foreground" if waiting else "Background",
-            )
-        elif verdict.forget:
-            patch = forgetting(obj, verdict.forget)
-            informer.wrote(await self._client.patch(informer.kind, meta.name, meta.namespace, patch))
-
-    async def _finish(self, informer: Informer[Any], owner: Object) -> None:
-        """Do what the finalizer of an owner's deletion stands for, then take it off."""
-        policy = _policy(owner)
-        if policy == ORPHAN:
-            for kind, dependent in self._dependents_of(owner.metadata.uid):
-                await self._release(kind, dependent, owner.metadata.uid)
-        elif policy == FOREGROUND:
-            blocking = False
-            for kind, dependent in self._dependents_of(owner.metadata.uid):
-                if dependent.metadata.deletion_timestamp is None:
-                    await self._examine(self._dependents[kind], dependent)
-                blocking = blocking or blocks(dependent, owner.metadata.uid)
-            if blocking:
-                return
-        if policy:
-            meta = owner.metadata
-            patch = without_finalizer(owner, policy)
-            await self._client.patch(informer.kind, meta.name, meta.namespace, patch, content_type=MERGE)
-
-    async def _release(self, plural: str, dependent: Object, uid: str) -> None:
-        informer, meta = self._dependents[plural], dependent.metadata
-        try:
-            answer = await self._client.patch(informer.kind, meta.name, meta.namespace, forgetting(dependent, (uid,)))
-        except StatusError as error:
-            if error.code not in (404, 409, 422):
-                raise
+        states = {ref.uid: await self._states.state(meta.namespace, ref) for ref in meta.owner_references}
+        verdict = judge(meta.owner_references, states)
+        if verdict.forget:
+            await self._patch(node, forgetting(obj, verdict.forget))
+        if not verdict.delete:
+            return
+        if verdict.waited and any(is_waiting(dependent.obj) for dependent in self._graph.dependents(meta.uid)):
+            # Owners and dependents in a circle: somebody must not be waited for.
+            await self._patch(node, unblocking(obj))
+            node = self._graph.nodes.get(meta.uid, node)
+            version = ""
         else:
-            informer.wrote(answer)
+            version = meta.resource_version
+        policy = propagation(obj, verdict, has_dependents=self._graph.has_dependents(meta.uid))
+        log.info("deleting %s %s: its owner %s is gone", obj.kind, obj.key, meta.owner_references[0].name)
+        await self._client.delete(
+            kind, meta.name, meta.namespace, uid=meta.uid, resource_version=version, propagation=policy
+        )
 
-    def _dependents_of(self, uid: str) -> list[tuple[str, Object]]:
-        return [(plural, dependent) for plural, index in self._by_owner.items() for dependent in index[uid].values()]
+    async def _finish(self, node: Node) -> None:
+        """Do what the finalizer of an owner's deletion stands for, then take it off."""
+        obj = node.obj
+        uid, policy = obj.metadata.uid, deletion_policy(obj)
+        dependents = list(self._graph.dependents(uid))
+        if policy == ORPHAN:
+            await asyncio.gather(*(self._release(dependent, uid) for dependent in dependents))
+            if self._graph.has_dependents(uid):
+                self._queue.add(uid, delay=CONFLICT_PAUSE)
+                return
+        elif policy == FOREGROUND:
+            for dependent in dependents:
+                if dependent.obj.metadata.deletion_timestamp is None:
+                    self._queue.add(dependent.obj.metadata.uid)
+            if any(blocks_deletion(dependent.obj, uid) for dependent in dependents):
+                return  # the last one to go brings this one back
+        if policy:
+            # The answer is not taken in: this is the end of the object, of which the watch tells.
+            meta, patch = obj.metadata, without_finalizer(obj, policy)
+            await self._client.patch(node.kind, meta.name, meta.namespace, patch, content_type=MERGE)
 
-    def _has_dependents(self, uid: str) -> bool:
-        return any(index[uid] for index in self._by_owner.values())
-
-    async def _state(self, namespace: str, reference: OwnerReference) -> Owner:
-        """Read an owner live. One of a kind that the server does not know counts as present: no deletion on doubt."""
-        if reference.uid in self._absent:
-            return Owner.ABSENT
-        served = await self._resource(reference)
-        if served is None:
-            return Owner.PRESENT
-        path = served.path(namespace, reference.name)
+    async def _release(self, dependent: Node, uid: str) -> None:
         try:
-            live: _LiveMeta | None = msgspec.json.decode(await self._client.request("GET", path), type=_Live).metadata
+            await self._patch(dependent, forgetting(dependent.obj, (uid,)))
         except StatusError as error:
-            if error.code != 404:
+            if error.code not in (404, 409):
                 raise
-            live = None
-        if live is None or live.uid != reference.uid:
-            self._absent[reference.uid] = None
-            if len(self._absent) > REMEMBERED:
-                del self._absent[next(iter(self._absent))]
-            return Owner.ABSENT
-        waits = live.deletion_timestamp is not None and FOREGROUND in live.finalizers
-        return Owner.WAITING if waits else Owner.PRESENT
 
-    async def _resource(self, reference: OwnerReference) -> ServedResource | None:
-        identity = (reference.api_version, reference.kind)
-        if self._served.get(identity) is None:
-            try:
-                self._served[identity] = await find_resource(self._client, *identity)
-            except StatusError as error:
-                if error.code != 404:
-                    raise
-                return None
-        return self._served[identity]
+    async def _patch(self, node: Node, patch: dict[str, Any]) -> None:
+        """Patch, and take in the answer: the next look is at what it has become."""
+        kind, meta = node.kind, node.obj.metadata
+        answer = await self._client.patch(kind, meta.name, meta.namespace, patch, content_type=MERGE)
+        informer = self._whole.get((kind.resource.group, kind.resource.kind))
+        if informer is not None:
+            informer.wrote(answer)
+        elif meta.uid in self._graph.nodes:
+            for uid in self._graph.put(kind, answer):
+                self._queue.add(uid)
 
 
-def _policy(obj: Object) -> str:
-    """The finalizer that says how the dependents of an object being deleted are treated, or nothing."""
-    return next((entry for entry in obj.metadata.finalizers if entry in (FOREGROUND, ORPHAN)), "")
-
-
-def _owner_uids(obj: Object) -> list[str]:
-    return [reference.uid for reference in obj.metadata.owner_references]
-
-
-def _own_uid(obj: Object) -> list[str]:
-    return [obj.metadata.uid]
+def _group(served: ServedResource) -> str:
+    return served.group_version.rpartition("/")[0]

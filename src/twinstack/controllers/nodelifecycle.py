@@ -33,7 +33,7 @@ class NodeLifecycleController:
         self._queue = WorkQueue("nodelifecycle")
         self._nodes = context.informers.of(NODES)
         self._pods = context.informers.of(PODS)
-        self._leases = context.informers.of(LEASES, namespace=LEASE_NAMESPACE)
+        self._leases = context.informers.of(LEASES)
         self._pods_by_node = self._pods.index(lambda pod: [pod.spec.node_name])
         self._alive: dict[str, float] = {}  # node → time of its last sign of life, loop clock
 
@@ -53,7 +53,7 @@ class NodeLifecycleController:
         self._queue.add(new.metadata.name)
 
     def _lease_changed(self, old: Lease | None, new: Lease | None) -> None:
-        if new is not None and new.metadata.name in self._alive:
+        if new is not None and new.metadata.namespace == LEASE_NAMESPACE and new.metadata.name in self._alive:
             self._alive[new.metadata.name] = asyncio.get_running_loop().time()
 
     async def _sync(self, name: str) -> None:

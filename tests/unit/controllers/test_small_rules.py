@@ -9,10 +9,9 @@ from tests.unit.controllers.workloads import deployment, pod
 
 from twinstack.api.core import ConfigMap, Node, NodeSpec, NodeStatus, Service, Taint
 from twinstack.api.errors import StatusError
-from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
+from twinstack.api.meta import Condition, ObjectMeta
 from twinstack.controllers import command
 from twinstack.controllers.context import namespace_ends
-from twinstack.controllers.ownership import Owner, Verdict, blocks, forgetting, judge, without_finalizer
 from twinstack.controllers.rootca import RootCA
 from twinstack.controllers.selection import select
 from twinstack.controllers.taints import desired_taints
@@ -52,41 +51,6 @@ def test_taints_follow_conditions(conditions: dict[str, str], unschedulable: boo
 def test_taints_that_are_there_stay_as_they_are_and_foreign_ones_are_not_touched() -> None:
     assert desired_taints(node({"Ready": "False"}, [THEIRS, OURS]), "now") == [THEIRS, OURS]
     assert desired_taints(node({"Ready": "True"}, [THEIRS, OURS]), "now") == [THEIRS]
-
-
-def references(*uids: str) -> list[OwnerReference]:
-    return [OwnerReference(uid=uid, block_owner_deletion=uid == "b") for uid in uids]
-
-
-@pytest.mark.parametrize(
-    ("states", "verdict"),
-    [
-        ({"a": Owner.PRESENT, "b": Owner.PRESENT}, Verdict()),
-        ({"a": Owner.PRESENT, "b": Owner.ABSENT}, Verdict(forget=("b",))),
-        ({"a": Owner.WAITING, "b": Owner.PRESENT}, Verdict(forget=("a",))),
-        ({"a": Owner.ABSENT, "b": Owner.ABSENT}, Verdict(delete=True)),
-        ({"a": Owner.ABSENT, "b": Owner.WAITING}, Verdict(delete=True)),
-    ],
-)
-def test_an_object_lives_while_one_of_its_owners_does(states: dict[str, Owner], verdict: Verdict) -> None:
-    assert judge(references("a", "b"), states) == verdict
-
-
-def test_patches_of_ownership() -> None:
-    obj = pod("p")
-    obj.metadata.owner_references = references("a", "b")
-    assert (blocks(obj, "a"), blocks(obj, "b"), blocks(obj, "c")) == (False, True, False)
-    assert forgetting(obj, ("a",)) == {
-        "metadata": {"uid": "uid-p", "ownerReferences": [{"$patch": "delete", "uid": "a"}]}
-    }
-    obj.metadata.finalizers, obj.metadata.resource_version = ["orphan", "theirs"], "7"
-    assert without_finalizer(obj, "orphan")["metadata"]["finalizers"] == ["theirs"]
-    obj.metadata.finalizers = ["orphan"]
-    assert without_finalizer(obj, "orphan")["metadata"] == {
-        "uid": "uid-p",
-        "resourceVersion": "7",
-        "finalizers": None,
-    }
 
 
 def test_trigger_times_are_told_once_and_the_earliest_first() -> None:
