@@ -1,0 +1,99 @@
+"""Lifecycle hooks and the ways in which containers are stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.integration.node.machine import LOOP, Machine, is_running
+from tests.integration.node.test_probes import restarts, shell, web
+
+SLOW_HOOK = "sleep 0.7; echo hooked > /tmp/hook"
+SAY_HOOK = "cat /tmp/hook 2>/dev/null"
+
+
+def hooks(**handlers: Any) -> dict[str, Any]:
+    return {"lifecycle": handlers}
+
+
+def run(script: str) -> dict[str, Any]:
+    return {"exec": {"command": ["sh", "-c", script]}}
+
+
+def test_what_follows_waits_for_the_hook_after_the_start(machine: Machine) -> None:
+    first = shell(f"date +%s%N; {LOOP}", **hooks(postStart=run("sleep 0.7")))
+    machine.create("hooked", first, shell(f"date +%s%N; {LOOP}"))
+    pod = machine.pod("hooked", lambda pod: bool(pod.status.container_statuses), "a status")
+    states = [status.state.waiting for status in pod.status.container_statuses]
+    assert [state.reason for state in states if state is not None] == ["ContainerCreating"] * 2
+    machine.pod("hooked", is_running, "running")
+    times = [int(machine.log("hooked", f"?container={name}").split()[0]) for name in ("c", "c1")]
+    assert times[1] - times[0] > 0.7e9
+    machine.end("hooked", grace=0)
+
+
+def test_a_container_whose_hook_fails_is_restarted(machine: Machine) -> None:
+    failing = shell("trap 'exit 0' TERM; while :; do sleep 0.05; done", **hooks(postStart=run("echo secret; exit 1")))
+    machine.create("unhooked", failing)
+    machine.pod("unhooked", lambda pod: restarts(pod) == 1, "a restart")
+    events = machine.events("unhooked")
+    assert ("FailedPostStartHook", "spec.containers{c}", "PostStartHook failed") in events
+    assert ("Killing", "spec.containers{c}", "FailedPostStartHook") in events
+    assert "secret" not in str(events)
+    machine.end("unhooked", grace=0)
+
+
+def test_the_hook_before_the_end_comes_before_the_signal(machine: Machine) -> None:
+    trap = f"trap '{SAY_HOOK}; echo told; exit 0' TERM; while :; do sleep 0.05; done"
+    machine.create("ends", shell(trap, **hooks(preStop=run(SLOW_HOOK))))
+    machine.create("sleeps", shell(trap, **hooks(preStop={"sleep": {"seconds": 1}})))
+    machine.create("asked", web(**hooks(preStop={"httpGet": {"port": "web", "path": "/bye"}})))
+    machine.create("fails", shell(trap, **hooks(preStop=run("exit 1"))))
+    pods = [machine.pod(name, is_running, "running") for name in ("ends", "sleeps", "asked", "fails")]
+    paths = [machine.root / "pods" / pod.metadata.uid / "containers" / "c" / "0.log" for pod in pods]
+    logs = [path.open() for path in paths]
+    begin = time.monotonic()
+    machine.delete("sleeps", grace=20)
+    machine.gone("sleeps")
+    assert 1 < time.monotonic() - begin < 5
+    machine.end("ends", "fails", grace=20)
+    machine.end("asked", grace=3)
+    said = [[line.split(" ", 3)[3].strip() for line in log] for log in logs]
+    for log in logs:
+        log.close()
+    assert said[0] == ["hooked", "told"]
+    assert said[1] == said[3] == ["told"]
+    assert said[2][0].startswith("/bye kube-lifecycle/1.36 ")
+    assert machine.event("fails", "FailedPreStopHook") == "PreStopHook failed"
+    assert machine.event("ends", "Killing") == "Stopping container c"
+
+
+def test_a_hook_that_takes_too_long_leaves_two_seconds(machine: Machine) -> None:
+    trap = "trap 'sleep 1; echo told; exit 0' TERM; while :; do sleep 0.05; done"
+    machine.create("hangs", shell(trap, **hooks(preStop=run("sleep 60"))))
+    pod = machine.pod("hangs", is_running, "running")
+    with (machine.root / "pods" / pod.metadata.uid / "containers" / "c" / "0.log").open() as log:
+        begin = time.monotonic()
+        machine.end("hangs", grace=1)
+        assert 2 < time.monotonic() - begin < 5
+        assert log.read().endswith("told\n")
+
+
+def test_a_second_deletion_hastens_the_first(machine: Machine) -> None:
+    machine.create("deaf", shell("trap : TERM; while :; do sleep 0.05; done"))
+    machine.pod("deaf", is_running, "running")
+    machine.delete("deaf", grace=60)
+    time.sleep(0.3)
+    begin = time.monotonic()
+    machine.delete("deaf", grace=1)
+    machine.gone("deaf")
+    assert time.monotonic() - begin < 5
+
+
+def test_the_signal_that_a_container_asks_for(machine: Machine) -> None:
+    script = "trap 'echo usr1; exit 0' USR1; while :; do sleep 0.05; done"
+    machine.create("signal", shell(script, lifecycle={"stopSignal": "SIGUSR1"}), os={"name": "linux"})
+    pod = machine.pod("signal", is_running, "running")
+    with (machine.root / "pods" / pod.metadata.uid / "containers" / "c" / "0.log").open() as log:
+        machine.end("signal", grace=10)
+        assert log.read().endswith("usr1\n")
