@@ -16,6 +16,7 @@ from twinstack.api.errors import (
     invalid,
     invalid_object,
     not_supported,
+    required,
     too_long,
 )
 from twinstack.server.messages import Request
@@ -34,8 +35,9 @@ class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of create, update and patch."""
 
     dry_run: bool = False
-    field_manager: str = ""
+    field_manager: str = ""  # who writes, by the request or its User-Agent; nothing for the server's own writes
     field_validation: str = "Warn"
+    force: bool = False  # of an apply
 
 
 class DeleteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,19 +65,35 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
     initial_events: bool | None = None  # sendInitialEvents
 
 
-def write_options(request: Request, kind: str) -> WriteOptions:
-    """From the query. `kind` is CreateOptions, UpdateOptions or PatchOptions. Raises StatusError 422."""
+def write_options(request: Request, kind: str, *, apply: bool = False) -> WriteOptions:
+    """From the query. `kind` is CreateOptions, UpdateOptions or PatchOptions. Raises StatusError 422.
+
+    `apply`: the patch is an applied configuration.
+    """
     dry_run = request.query.get("dryRun", [])
     manager = request.parameter("fieldManager")
     validation = request.parameter("fieldValidation")
     errors = _dry_run_errors(dry_run)
-    if kind == "PatchOptions" and request.parameter("force"):
+    if apply and not manager:
+        errors.append(required("fieldManager", "is required for apply patch"))
+    if not apply and kind == "PatchOptions" and request.parameter("force"):
         errors.append(forbidden_field("force", "may not be specified for non-apply patch"))
     errors += _manager_errors(manager)
     if validation not in _FIELD_VALIDATION:
         errors.append(not_supported("fieldValidation", validation, _FIELD_VALIDATION))
     _raise(kind, errors)
-    return WriteOptions(dry_run=bool(dry_run), field_manager=manager, field_validation=validation or "Warn")
+    return WriteOptions(
+        dry_run=bool(dry_run),
+        field_manager=manager or _manager_of_agent(request.headers.get("user-agent", "")),
+        field_validation=validation or "Warn",
+        force=apply and boolean(request.parameter("force")),
+    )
+
+
+def _manager_of_agent(agent: str) -> str:
+    """The field manager of requests that name none: the User-Agent up to its first `/`."""
+    name = "".join(filter(str.isprintable, agent.partition("/")[0])).encode()[:_MANAGER_LENGTH]
+    return name.decode(errors="ignore") or "unknown"
 
 
 def delete_options(body: JSON | None, request_query: dict[str, list[str]]) -> DeleteOptions:

@@ -20,6 +20,7 @@ JSON = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 _MAX_OPERATIONS = 10_000
 _DECODING = "error decoding patch: "
 _ANY_MAP = "map[string]interface {}"
@@ -48,6 +49,36 @@ def patched(
             result, schema, field_validation, lambda detail: _invalid(go_print(patch), _converter_words(detail))
         )
     raise unsupported_media_type("415: Unsupported Media Type")
+
+
+def applied_configuration(body: bytes, field_validation: str) -> tuple[JSON, list[str]]:
+    """The configuration of an apply, YAML or JSON, and a warning about keys that it sets twice."""
+    repeated: list[str] = []
+    try:
+        value = jsontext.decode(body)
+        if jsontext.has_repeated_keys(body, value):
+            repeated = _yaml(body)[1]
+    except jsontext.JSONSyntaxError:
+        value, repeated = _yaml(body)
+    if value is not None and not isinstance(value, dict):
+        problem = f"json: cannot unmarshal {kind_of(value)} into Go value of type {_ANY_MAP}"
+        raise bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {problem}")
+    if not repeated or field_validation == "Ignore":
+        return value or {}, []
+    lines = "\n".join(f"  {line}" for line in repeated)
+    problem = f"error converting YAML to JSON: yaml: unmarshal errors:\n{lines}"
+    if field_validation == "Strict":
+        raise bad_request(f"error strict decoding YAML: {problem}")
+    return value or {}, [problem]
+
+
+def _yaml(body: bytes) -> tuple[Any, list[str]]:
+    from twinstack.api import yamltext
+
+    try:
+        return yamltext.decode(body)
+    except yamltext.YAMLSyntaxError as error:
+        raise bad_request(f"error decoding YAML: error converting YAML to JSON: {error}") from error
 
 
 def _checked(

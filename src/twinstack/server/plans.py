@@ -11,7 +11,7 @@ import msgspec
 
 from twinstack.api import times
 from twinstack.api.errors import already_exists, invalid_object
-from twinstack.server import deletion, objectmeta, preconditions
+from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions
@@ -110,10 +110,19 @@ class Planner:
         self._reader = reader
         self._config = config
 
-    def create(self, route: Route, obj: JSON, name: str, user: UserInfo, options: WriteOptions) -> Plan:
-        """`obj` is consumed. `name` is the object's, generated if need be."""
+    def create(
+        self,
+        route: Route,
+        obj: JSON,
+        name: str,
+        user: UserInfo,
+        options: WriteOptions,
+        managed: list[JSON] | None = None,
+    ) -> Plan:
+        """`obj` is consumed. `name` is the object's, generated if need be; `managed` its managedFields if known."""
         row = route.resource
         meta: JSON = obj.setdefault("metadata", {})
+        supplied = meta.get("managedFields")
         preconditions.check_body_namespace(meta, route)
         preconditions.check_namespace(self._reader, route, name, creating=True)
         now = times.now()
@@ -124,6 +133,10 @@ class Planner:
         strategy = strategy_for(row)
         ctx = self._context(route, name, user, now, dry_run=options.dry_run)
         strategy.default(obj)
+        if managed is None:
+            fieldmanagers.track_creation(row, obj, supplied, options, now)
+        elif managed:
+            meta["managedFields"] = managed
         change = strategy.create(ctx, obj)
         if not options.dry_run:
             objectmeta.check_unversioned(change.object["metadata"])
@@ -135,20 +148,33 @@ class Planner:
         plan.put(key, 0, change.also, created=True)
         return plan.rehearse() if options.dry_run else plan
 
-    def update(self, route: Route, new: JSON, version: Version, user: UserInfo, options: WriteOptions) -> Plan:
-        """`new` is consumed; it replaces `version`."""
+    def update(
+        self,
+        route: Route,
+        new: JSON,
+        version: Version,
+        user: UserInfo,
+        options: WriteOptions,
+        managed: list[JSON] | None = None,
+    ) -> Plan:
+        """`new` is consumed; it replaces `version`. `managed` are its managedFields if they are known."""
         row = route.resource
         view = view_of(row)
         old = view.read(version)
+        supplied = (new.get("metadata") or {}).get("managedFields")
         repeated = self._settle_metadata(route, new, old, version)
         strategy = strategy_for(row)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
         strategy.default(new)
+        if managed is None:
+            fieldmanagers.track_update(route, new, old, supplied, options, ctx.now)
+        elif managed:
+            new["metadata"]["managedFields"] = managed
         status = route.subresource == "status"
         change = strategy.update_status(ctx, new, old) if status else strategy.update(ctx, new, old)
         result = shaped(route, change.object)
         plan = Plan(view, result, [*repeated, *change.warnings])
-        if result == old and not change.also:
+        if not change.also and fieldmanagers.settles(result, old):
             return plan.unchanged(version)
         if row.generation and not status and objectmeta.content_changed(result, old, strategy.counted_metadata):
             objectmeta.bump_generation(result["metadata"])
@@ -172,6 +198,10 @@ class Planner:
         old = view.read(version)
         self._settle_metadata(route, obj, old, version)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
+        if route.subresource:
+            fieldmanagers.track_update(route, obj, old, None, options, ctx.now)
+        elif "managedFields" in old["metadata"]:
+            obj["metadata"]["managedFields"] = old["metadata"]["managedFields"]
         result = shaped(route, obj)
         errors = strategy_for(row).metadata_on_update(ctx, result, old)
         if errors:

@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 
+from twinstack.api import times
 from twinstack.api.errors import StatusError, conflict, not_found
 from twinstack.api.resources import Resource, resource
 from twinstack.server import objectmeta, preconditions, subresources
+from twinstack.server.fieldmanagers import Application
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions, delete_options
-from twinstack.server.patching import patched
+from twinstack.server.patching import APPLY_PATCH, applied_configuration, patched
 from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.versions import Version, view_of
@@ -128,6 +130,8 @@ class Registry:
         self, route: Route, patch_body: bytes, content_type: str, user: UserInfo, options: WriteOptions = _DEFAULTS
     ) -> Written:
         """PATCH an object, or what a subresource shows of it. `content_type` has no parameters."""
+        if content_type == APPLY_PATCH:
+            return await self.apply(route, patch_body, user, options)
         shape = subresources.shape_of(route)
 
         def modify(stored: JSON) -> tuple[JSON, list[str]]:
@@ -136,6 +140,29 @@ class Registry:
             return shape.apply(stored, result), warnings
 
         return self._shown(shape, await self.change(route, modify, user, options))
+
+    async def apply(self, route: Route, body: bytes, user: UserInfo, options: WriteOptions) -> Written:
+        """PATCH with a configuration that `options.field_manager` applies; it makes the object if there is none."""
+        shape = subresources.shape_of(route)
+
+        def plan() -> Plan:
+            version = self._stored(route)
+            if version is None and route.subresource and not route.resource.create_on_update:
+                raise not_found(route.resource.plural, route.name, route.resource.group)
+            config, warnings = applied_configuration(body, options.field_validation)
+            application = Application(shape.body, config, options)
+            if version is None:
+                obj, managed = application.create(times.now())
+                return self._creation_by_apply(route, obj, managed, user, options).warn(warnings)
+            live = view_of(route.resource).read(version)
+            if shape.body is shape.row:
+                new, managed = application.update(route, live, times.now())
+            else:
+                scale, managed = application.update_scale(route, live, shape.show(live), times.now())
+                new = shape.apply(live, scale)
+            return self._plan_change(route, shape, new, version, user, options, managed).warn(warnings)
+
+        return self._shown(shape, await self._write(plan))
 
     async def change(self, route: Route, modify: Modify, user: UserInfo, options: WriteOptions = _DEFAULTS) -> Written:
         """Read, modify, write, until nobody comes between. `modify` owns its argument, adds warnings and may raise."""
@@ -196,6 +223,16 @@ class Registry:
         meta.pop("resourceVersion", None)
         return self._planner.create(route, obj, route.name, user, options)
 
+    def _creation_by_apply(
+        self, route: Route, obj: JSON, managed: list[JSON], user: UserInfo, options: WriteOptions
+    ) -> Plan:
+        meta: JSON = obj["metadata"]
+        if meta.get("uid"):
+            problem = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+            raise conflict(route.resource.plural, route.name, problem, route.resource.group)
+        preconditions.check_identity(meta, route)
+        return self._planner.create(route, obj, route.name, user, options, managed)
+
     def _plan_change(
         self,
         route: Route,
@@ -204,9 +241,11 @@ class Registry:
         version: Version,
         user: UserInfo,
         options: WriteOptions,
+        managed: list[JSON] | None = None,
     ) -> Plan:
-        plan = self._planner.replace if shape.direct else self._planner.update
-        return plan(route, new, version, user, options)
+        if shape.direct:
+            return self._planner.replace(route, new, version, user, options)
+        return self._planner.update(route, new, version, user, options, managed)
 
     async def _bind(self, pod: Route, binding: JSON, user: UserInfo, options: WriteOptions) -> Written:
         subresources.check_binding(binding)

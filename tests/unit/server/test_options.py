@@ -31,7 +31,7 @@ def refusal(function: Any, *arguments: Any, **more: Any) -> tuple[int, str, str]
 
 
 def test_write_options() -> None:
-    assert write_options(request(), "CreateOptions") == WriteOptions()
+    assert write_options(request(), "CreateOptions") == WriteOptions(field_manager="unknown")
     wanted = request(dryRun="All", fieldManager="kubectl", fieldValidation="Strict")
     assert write_options(wanted, "PatchOptions") == WriteOptions(
         dry_run=True, field_manager="kubectl", field_validation="Strict"

@@ -254,6 +254,18 @@ def _pruned(merged: JSON, managers: Managers, last: FieldSet, topology: Topology
     return remove(merged, doomed, topology)
 
 
+def with_field(managers: Managers, owners: Managers, field: FieldSet, api_version: str) -> Managers:
+    """`managers` where those in `owners` own `field`, and nobody else."""
+    after: Managers = {}
+    for key, owned in managers.items():
+        left = owned.fields if key in owners else difference(owned.fields, field)
+        if left:
+            after[key] = owned if left == owned.fields else Owned(left, owned.api_version, owned.time)
+    for key, owned in owners.items():
+        after.setdefault(key, Owned(field, api_version, owned.time))
+    return after
+
+
 def conflicting_paths(found: Mapping[Manager, FieldSet]) -> list[tuple[Manager, list[Path]]]:
     """The fields in dispute, by manager, in the order of messages."""
     names = sorted(found, key=lambda key: (key.name, key.operation, key.api_version, key.subresource))

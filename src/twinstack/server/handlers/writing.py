@@ -15,6 +15,7 @@ from twinstack.server.handlers.listing import page
 from twinstack.server.handlers.reading import answer
 from twinstack.server.messages import Request, Response, Route
 from twinstack.server.options import DeleteOptions, delete_options, list_options, write_options
+from twinstack.server.patching import APPLY_PATCH
 from twinstack.server.plans import Written
 from twinstack.server.registry import Registry
 from twinstack.server.representation import choose
@@ -48,8 +49,9 @@ class Writing:
         return self._answer(request, route, written, warnings)
 
     async def patch(self, request: Request, route: Route) -> Response:
-        options = write_options(request, "PatchOptions")
-        written = await self._registry.patch(route, request.body, media_type(request), request.user, options)
+        kind = media_type(request)
+        options = write_options(request, "PatchOptions", apply=kind == APPLY_PATCH)
+        written = await self._registry.patch(route, request.body, kind, request.user, options)
         return self._answer(request, route, written, [])
 
     async def delete(self, request: Request, route: Route) -> Response:

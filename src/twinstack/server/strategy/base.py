@@ -14,6 +14,7 @@ import msgspec
 
 from twinstack.api import metadata
 from twinstack.api.errors import FieldError, invalid_object
+from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
 from twinstack.api.schema import field_at, zero_object
 from twinstack.api.validation import NameRule, dns_subdomain, path_segment
@@ -135,6 +136,12 @@ class Strategy:
         errors = [*self.metadata_on_update(ctx, new, old), *self.validate_status(ctx, new, old)]
         self._check(ctx, new, errors)
         return Change(object=new)
+
+    def reset_fields(self, resource: Resource, subresource: str) -> FieldSet:
+        """What a write of a subresource, or of the object itself for "", cannot change, and so nobody owns by it."""
+        if subresource == "status":
+            return {"f:spec": {}}
+        return {"f:status": {}} if resource.has_status and subresource != "scale" else {}
 
     def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
         """What else goes when the object really leaves the store."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from twinstack.api import validation
 from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, not_supported
+from twinstack.api.fieldsets.sets import FieldSet
+from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
@@ -34,6 +36,12 @@ class PodStrategy(Strategy):
         default_pod_spec(spec)
         if "status" in obj:
             _same_pod_ips(obj["status"])
+
+    def reset_fields(self, resource: Resource, subresource: str) -> FieldSet:
+        reset = super().reset_fields(resource, subresource)
+        if subresource == "status":
+            return reset | {"f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}}
+        return reset
 
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
         spec = obj["spec"]
