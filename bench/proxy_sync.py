@@ -26,7 +26,7 @@ import msgspec
 
 from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
-from twinstack.dataplane.model import NodeView
+from twinstack.dataplane.model import NodeView, Surroundings
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import CIDR, IPFamily
 from twinstack.linux import namespaces
@@ -35,7 +35,6 @@ from twinstack.proxy.command import GARBAGE_THRESHOLDS
 from twinstack.proxy.health import Health
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import ProxyMetrics
-from twinstack.proxy.picture import Surroundings
 from twinstack.proxy.sync import FamilySync
 from twinstack.proxy.writer import Writer
 

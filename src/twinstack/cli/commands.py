@@ -28,8 +28,12 @@ COMMANDS: dict[str, Command] = {
     "scheduler": Command("twinstack.scheduler.command", "the scheduler of pods", component=True),
     "node": Command("twinstack.node.command", "the agent of one node: its pods and their network", component=True),
     "proxy": Command("twinstack.proxy.command", "the Service proxy of one node", component=True),
+    "proxy explain": Command("twinstack.cli.explain", "what becomes of a packet to ADDRESS:PORT/PROTO on a node"),
     "supervise": Command(
         "twinstack.cluster.supervise", "watch over a cluster's processes", component=True, hidden=True
+    ),
+    "follow": Command(
+        "twinstack.cluster.follow", "let a cluster become what its configuration says", component=True, hidden=True
     ),
 }
 

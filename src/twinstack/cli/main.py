@@ -29,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if word in ("--version", "version"):
         print(f"twinstack {__version__}")
         return 0
+    if " ".join(arguments[:2]) in COMMANDS:  # a command of two words
+        word = " ".join(arguments[:2])
     command = COMMANDS.get(word)
     if command is None:
         print(f"twinstack: no command {word!r}{_suggestion(word)}; `twinstack --help` lists them", file=sys.stderr)
         return USAGE_ERROR
     try:
-        return _run(word, command, arguments[1:])
+        return _run(word, command, arguments[len(word.split()) :])
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

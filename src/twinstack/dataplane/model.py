@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from twinstack.ip import Address, IPFamily
+from twinstack.ip import CIDR, Address, IPFamily
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -52,10 +52,19 @@ class Target(NamedTuple):
 
 
 class NodeView(NamedTuple):
-    """What the choice of endpoints depends on."""
+    """What the computation takes from the node it is for."""
 
     name: str
     zone: str = ""
+    addresses: frozenset[Address] = frozenset()  # the Node's own, of both families
+
+
+class Surroundings(NamedTuple):
+    """What a node does that depends on node and cluster rather than on Services, in one family."""
+
+    node_ips: frozenset[Address] = frozenset()  # where NodePorts answer
+    service_cidrs: frozenset[CIDR] = frozenset()
+    local_pods: frozenset[CIDR] | None = None  # None: unknown, then no source is masqueraded for being foreign
 
 
 class Via(enum.IntEnum):
@@ -63,9 +72,19 @@ class Via(enum.IntEnum):
 
     CLUSTER_IP = 0
     NODE_PORT = 1
+    LOAD_BALANCER = 2
+    EXTERNAL_IP = 3
 
     def __str__(self) -> str:
-        return {Via.CLUSTER_IP: "ClusterIP", Via.NODE_PORT: "NodePort"}[self]
+        return _VIA_NAMES[self]
+
+
+_VIA_NAMES = {
+    Via.CLUSTER_IP: "ClusterIP",
+    Via.NODE_PORT: "NodePort",
+    Via.LOAD_BALANCER: "LoadBalancer",
+    Via.EXTERNAL_IP: "ExternalIP",
+}
 
 
 class Action(enum.Enum):
@@ -98,6 +117,11 @@ class FrontEnd(NamedTuple):
     action: Action
     targets: tuple[Target, ...] = ()  # sorted, each once; one is chosen at random for every new flow
     serving: frozenset[Target] = frozenset()  # UDP only: endpoints that established flows may stay with
+    local: bool = False  # the traffic policy is Local: only endpoints of this node are targets
+    # With externalTrafficPolicy Local: whom flows of this node and its pods go to, whom the policy does not bind.
+    near: tuple[Target, ...] | None = None
+    affinity: int = 0  # seconds for which a client address stays with an endpoint; 0: not at all
+    sources: tuple[CIDR, ...] | None = None  # sorted; None: every source may come in
 
     @property
     def rank(self) -> tuple[Via, ServicePortName]:

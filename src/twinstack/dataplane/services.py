@@ -76,7 +76,8 @@ def _front_ends(
     inside = carriers.local if spec.internal_traffic_policy == "Local" else carriers.cluster
     action = _action(inside, carriers)
     slot = Slot(address, port.port, protocol)
-    found = [FrontEnd(slot, Via.CLUSTER_IP, name, action, inside if action is Action.FORWARD else (), serving)]
+    bound = spec.internal_traffic_policy == "Local"
+    found = [FrontEnd(slot, Via.CLUSTER_IP, name, action, inside, serving, bound)]
     if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
         action = _action(carriers.cluster, carriers)
         slot = Slot(None, port.node_port, protocol)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
-from twinstack.dataplane.model import NOTHING, NodeView, ServiceState
+from twinstack.dataplane.endpoints import Endpoint, gather
+from twinstack.dataplane.model import NOTHING, NodeView, ServicePortName, ServiceState, Target
 from twinstack.dataplane.services import state_of
 from twinstack.ip import IPFamily
 
@@ -76,8 +77,13 @@ class Tracker:
             self._slices.setdefault(after, {})[new.key] = new
             self._dirty[after] = None
 
+    def endpoints(self, name: ServicePortName, family: IPFamily) -> dict[Target, Endpoint]:
+        """All endpoints of a Service port, whether or not they carry traffic."""
+        slices = self._slices.get((f"{name.namespace}/{name.service}", family), {})
+        return gather(slices.values(), self._node.name).get((name.port, name.protocol), {})
+
     def node_changed(self, node: NodeView) -> None:
-        """A change of name or zone concerns every Service."""
+        """A change of name, zone or addresses concerns every Service."""
         if node != self._node:
             self._node = node
             for key in self._services:

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import msgspec
 
 from twinstack.client.kubeconfig import ClusterAccess
-from twinstack.client.rest import Client
 from twinstack.dataplane.claims import Claims
-from twinstack.dataplane.model import FrontEnd
+from twinstack.dataplane.model import FrontEnd, Surroundings
+from twinstack.proxy import snapshot
 from twinstack.proxy.configuration import Configuration, supported_families
-from twinstack.proxy.metrics import ProxyMetrics
-from twinstack.proxy.picture import Surroundings
-from twinstack.proxy.tracker import ClusterTracker
-
-_PATIENCE = 30.0  # seconds for the API server to tell everything
 
 
 async def show(access: ClusterAccess, configuration: Configuration, output: str) -> int:
     """Print the desired state as text or JSON; 1 when the API server does not tell it in time."""
-    client = Client(access, user_agent="twinstack-proxy")
     families = supported_families()
-    tracker = ClusterTracker(client, configuration, families, ProxyMetrics())
-    tracker.follow_interfaces()
-    watches = [asyncio.create_task(informer.run()) for informer in tracker.informers]
     try:
-        async with asyncio.timeout(_PATIENCE):
-            await tracker.ready()
+        taken = await snapshot.take(access, configuration, families)
     except TimeoutError:
         sys.stderr.write("the API server did not tell its Services and EndpointSlices in time\n")
         return 1
-    finally:
-        for watch in watches:
-            watch.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
-        tracker.close()
-        await client.close()
-    claims = {family: Claims() for family in families}
-    changes = tracker.desired.take()
-    for family in families:
-        claims[family].apply([change for change in changes if change.family is family])
-    report = {str(f): (claims[f], tracker.surroundings(f)) for f in families}
+    report = {str(f): (taken.claims[f], taken.surroundings[f]) for f in families}
     sys.stdout.write(_json(report) if output == "json" else _text(report))
     return 0
 

@@ -35,11 +35,24 @@ log = logging.getLogger(__name__)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_node_flags(parser)
+    add = parser.add_argument
+    add("--proxy-mode", metavar=MODE, help="the only one")
+    add("--iptables-sync-period", metavar="TIME", help="health: a change may wait twice as long")
+    add("--iptables-min-sync-period", metavar="TIME", help="least time between two syncs")
+    add("--healthz-bind-address", metavar="IP:PORT", help="/healthz, /livez; empty for none")
+    add("--metrics-bind-address", metavar="IP:PORT", help="/metrics; empty for none")
+    add("--dry-run", action="store_true", help="show what would be programmed, and end")
+    add("-o", "--output", choices=["text", "json"], default="text", help="form of --dry-run")
+    add("--cleanup", action="store_true", help="remove the proxy's tables, and end")
+
+
+def add_node_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that decide what is right for a node, and not how the process runs."""
     add = parser.add_argument
     add("--config", default="", metavar="FILE", help="KubeProxyConfiguration; what it says wins over flags")
     add("--kubeconfig", default="", metavar="FILE", help="how to reach the API server; in a pod its service account")
     add("--hostname-override", default="", metavar="NAME", help="name of this Node; else the host's")
-    add("--proxy-mode", default=MODE, metavar=MODE, help="the only one")
     add("--cluster-cidr", default="", metavar="A[,B]", help="pod range of the cluster, one a family")
     add(
         "--detect-local-mode",
@@ -55,14 +68,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="where NodePorts answer: the Node's own addresses, or its interfaces' in these blocks",
     )
     add("--masquerade-all", action="store_true", help="masquerade all traffic to ClusterIPs")
-    add("--iptables-sync-period", default="30s", metavar="TIME", help="health: a change may wait twice as long")
-    add("--iptables-min-sync-period", default="20ms", metavar="TIME", help="least time between two syncs")
-    add("--healthz-bind-address", default="0.0.0.0:10256", metavar="IP:PORT", help="/healthz, /livez; empty for none")
-    add("--metrics-bind-address", default="127.0.0.1:10249", metavar="IP:PORT", help="/metrics; empty for none")
-    add("--dry-run", action="store_true", help="show what would be programmed, and end")
-    add("-o", "--output", choices=["text", "json"], default="text", help="form of --dry-run")
-    add("--cleanup", action="store_true", help="remove the proxy's tables, and end")
-    parser.set_defaults(masquerade_bit=14)
+    parser.set_defaults(
+        masquerade_bit=14,
+        proxy_mode=MODE,
+        iptables_sync_period="30s",
+        iptables_min_sync_period="20ms",
+        healthz_bind_address="0.0.0.0:10256",
+        metrics_bind_address="127.0.0.1:10249",
+    )
 
 
 def read_flags(args: argparse.Namespace) -> Configuration:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from twinstack.dataplane.claims import Claims, Touched
-from twinstack.dataplane.model import FrontEnd
-from twinstack.ip import CIDR, Address
+from twinstack.dataplane.model import FrontEnd, Surroundings
 from twinstack.linux.netlink import NetlinkSocket
 from twinstack.linux.nftables import Collection, dump
 from twinstack.proxy.elements import (
@@ -22,14 +20,6 @@ from twinstack.proxy.elements import (
     slot_key,
 )
 from twinstack.proxy.layout import DROP, REJECT, Layout, read_class_word
-
-
-class Surroundings(NamedTuple):
-    """What the table says of the node and the cluster rather than of Services, in one family."""
-
-    node_ips: frozenset[Address] = frozenset()  # where NodePorts answer
-    service_cidrs: frozenset[CIDR] = frozenset()
-    local_pods: frozenset[CIDR] | None = None  # None: unknown, then no source is masqueraded for being foreign
 
 
 class Picture:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from twinstack.dataplane.claims import Claims, Touched
-from twinstack.dataplane.model import FrontEnd, Protocol, Slot, Target
+from twinstack.dataplane.model import FrontEnd, Protocol, Slot, Surroundings, Target
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import IPFamily
 from twinstack.linux.netlink import DumpInterrupted, NetlinkError
@@ -22,7 +22,7 @@ from twinstack.proxy.conntrack import Cleaner, Job
 from twinstack.proxy.health import Health
 from twinstack.proxy.layout import MOST_TARGETS, Layout
 from twinstack.proxy.metrics import ProxyMetrics
-from twinstack.proxy.picture import Picture, Surroundings
+from twinstack.proxy.picture import Picture
 from twinstack.proxy.writer import Changed, Writer
 
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds

@@ -15,14 +15,13 @@ from twinstack.api.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
 from twinstack.api.networking import ServiceCIDR
 from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
-from twinstack.dataplane.model import ZONE_LABEL, NodeView
+from twinstack.dataplane.model import ZONE_LABEL, NodeView, Surroundings
 from twinstack.dataplane.services import not_acted_on
 from twinstack.dataplane.tracker import Tracker
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.configuration import Configuration, node_addresses
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.node_addresses import NodeAddresses, selected
-from twinstack.proxy.picture import Surroundings
 
 OTHER_PROXY = "!service.kubernetes.io/service-proxy-name"  # Services that ask for another proxy are not ours
 HEADLESS = "!service.kubernetes.io/headless"  # slices nobody is redirected to

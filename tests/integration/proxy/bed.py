@@ -1,9 +1,10 @@
-"""A client, a node and a pod's place, each a network namespace, joined by cables in both families.
+"""A client, a node, the pods' place and a guest, each a network namespace, joined by cables in both families.
 
     client 10.1.0.2, fd00:1::2 ── 10.1.0.1, fd00:1::1 node 10.2.0.1, fd00:2::1 ── pods 10.2.0.11…, fd00:2::11…
+                                                       └── 10.3.0.1, fd00:3::1 ── guest 10.3.0.2, fd00:3::2
 
-The pods' place has many addresses and one server listening on all of them, which answers with the address
-it was reached at and the address it was asked from.
+The guest is a pod that only asks. The pods' place has many addresses and one server listening on all of
+them, which answers with the address it was reached at and the address it was asked from.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ PODS = 5
 CLIENT = {IPFamily.IPV4: "10.1.0.2", IPFamily.IPV6: "fd00:1::2"}
 NODE_CLIENT_SIDE = {IPFamily.IPV4: "10.1.0.1", IPFamily.IPV6: "fd00:1::1"}
 NODE_POD_SIDE = {IPFamily.IPV4: "10.2.0.1", IPFamily.IPV6: "fd00:2::1"}
+GUEST = {IPFamily.IPV4: "10.3.0.2", IPFamily.IPV6: "fd00:3::2"}
+NODE_GUEST_SIDE = {IPFamily.IPV4: "10.3.0.1", IPFamily.IPV6: "fd00:3::1"}
+GUEST_BLOCK = {IPFamily.IPV4: CIDR.parse("10.3.0.0/24"), IPFamily.IPV6: CIDR.parse("fd00:3::/64")}
 POD_BLOCK = {IPFamily.IPV4: CIDR.parse("10.2.0.0/24"), IPFamily.IPV6: CIDR.parse("fd00:2::/64")}
 SERVICE_BLOCK = {IPFamily.IPV4: CIDR.parse("10.96.0.0/16"), IPFamily.IPV6: CIDR.parse("fd00:10:96::/112")}
 EVERYWHERE = {IPFamily.IPV4: "0.0.0.0", IPFamily.IPV6: "::"}
@@ -47,19 +51,21 @@ def cluster_ip(family: IPFamily, number: int = 10) -> str:
 
 
 class Bed:
-    """The three namespaces, and sockets in them."""
+    """The namespaces, and sockets in them."""
 
     def __init__(self) -> None:
         prefix = namespaces.RUN_DIRECTORY / f"tt-G-{os.getpid()}"
-        self.client, self.node, self.pods = (Path(f"{prefix}-{name}") for name in ("client", "node", "pods"))
+        names = ("client", "node", "pods", "guest")
+        self.client, self.node, self.pods, self.guest = (Path(f"{prefix}-{name}") for name in names)
         self._stop: int | None = None
         self._server: threading.Thread | None = None
 
     def build(self) -> None:
-        for path in (self.client, self.node, self.pods):
+        for path in (self.client, self.node, self.pods, self.guest):
             namespaces.create(path, _prepare)
         for path, name, near, far in (
             (self.client, "client", NODE_CLIENT_SIDE, [CLIENT]),
+            (self.guest, "guest", NODE_GUEST_SIDE, [GUEST]),
             (self.pods, "pods", NODE_POD_SIDE, [{f: pod(f, n) for f in FAMILIES} for n in range(1, PODS + 1)]),
         ):
             self._join(path, name, near, far)
@@ -77,7 +83,7 @@ class Bed:
             os.close(self._stop)
         if self._server is not None:
             self._server.join(5)
-        for path in (self.client, self.node, self.pods):
+        for path in (self.client, self.node, self.pods, self.guest):
             namespaces.remove(path)
 
     def _join(self, path: Path, name: str, near: dict[IPFamily, str], far: list[dict[IPFamily, str]]) -> None:
@@ -149,6 +155,8 @@ def ask_datagram(sock: socket.socket, address: str, port: int) -> tuple[str, str
 def _prepare() -> None:
     for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         Path("/proc/sys/net", setting).write_text("1")
+    for setting in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
+        Path("/proc/sys/net", setting).write_text("0")
     for scope in ("all", "default"):
         Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
     route = NetlinkSocket(ROUTE)

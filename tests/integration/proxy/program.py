@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 
-from tests.integration.proxy.bed import FAMILIES, NODE, NODE_CLIENT_SIDE, POD_BLOCK, SERVICE_BLOCK, Bed
+from tests.integration.proxy.bed import FAMILIES, GUEST_BLOCK, NODE, NODE_CLIENT_SIDE, POD_BLOCK, SERVICE_BLOCK, Bed
 
 from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
-from twinstack.dataplane.model import NodeView
+from twinstack.dataplane.model import NodeView, Surroundings
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import Address, IPFamily
 from twinstack.proxy.health import Health
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import ProxyMetrics
-from twinstack.proxy.picture import Surroundings
 from twinstack.proxy.sync import FamilySync
 from twinstack.proxy.writer import Writer
 
@@ -22,7 +21,7 @@ SURROUNDINGS = {
     family: Surroundings(
         frozenset([Address.parse(NODE_CLIENT_SIDE[family])]),
         frozenset([SERVICE_BLOCK[family]]),
-        frozenset([POD_BLOCK[family]]),
+        frozenset([POD_BLOCK[family], GUEST_BLOCK[family]]),
     )
     for family in FAMILIES
 }

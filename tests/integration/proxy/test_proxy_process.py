@@ -71,16 +71,24 @@ class World:
             self.cluster.put("endpointslices", behind(family, 1))
 
     async def run(self, *flags: str) -> asyncio.subprocess.Process:
-        """Start the program on the node."""
-        program = [sys.executable, "-m", "twinstack.cli.main", "proxy", "--hostname-override", NODE.upper()]
+        """Start the proxy on the node."""
+        return await self.start("--hostname-override", NODE.upper(), "--kubeconfig", str(self.kubeconfig), *flags)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        program = (sys.executable, "-m", "twinstack.cli.main", "proxy")
         return await asyncio.create_subprocess_exec(
-            *("nsenter", f"--net={self.bed.node}", *program, "--kubeconfig", str(self.kubeconfig), *flags),
+            *("nsenter", f"--net={self.bed.node}", *program, *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
 
     async def output(self, *flags: str) -> tuple[int, str, str]:
-        process = await self.run(*flags)
+        return await self._end_of(await self.run(*flags))
+
+    async def program(self, *arguments: str) -> tuple[int, str, str]:
+        return await self._end_of(await self.start(*arguments))
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> tuple[int, str, str]:
         out, err = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
@@ -190,7 +198,7 @@ def test_killed_and_restarted(bed: Bed, tmp_path: Path) -> None:
             for _ in range(100):
                 await asyncio.sleep(0.02)
                 listed = await asyncio.to_thread(bed.nft, "list", "ruleset")
-                if cluster_ip(FAMILIES[0], 20) in listed:
+                if cluster_ip(FAMILIES[0], 20) in listed and cluster_ip(family) + " . tcp" not in listed:
                     break
             assert cluster_ip(FAMILIES[0], 20) in listed
             assert cluster_ip(family) + " . tcp" not in listed
@@ -264,6 +272,23 @@ def test_dry_run_shows_and_writes_nothing(bed: Bed, tmp_path: Path) -> None:
         assert {f["via"] for f in front_ends} == {"ClusterIP", "NodePort"}
         assert front_ends[0]["endpoints"] == [f"[{pod(FAMILIES[1], 1)}]:8080"]
         assert "twinstack-proxy" not in bed.nft("list", "ruleset")
+
+    play(bed, tmp_path, scenario)
+
+
+def test_explain_tells_the_fate_of_a_packet(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for family in FAMILIES:
+            asked = f"{cluster_ip(family)}:80/TCP"
+            flags = ("explain", "--kubeconfig", str(world.kubeconfig), "--hostname-override", NODE)
+            code, shown, _ = await world.program(*flags, asked, "--from", pod(family, 2))
+            assert code == 0
+            assert "default/web:http/TCP (ClusterIP" in shown
+            assert f"from {pod(family, 2)}, a local pod: forward" in shown
+            code, shown, _ = await world.program(*flags, asked, "-o", "json")
+            assert [packet["masquerade"] for packet in json.loads(shown)["packets"]] == [False, True, True]
+        code, _, explained = await world.program(*flags, "web:80")
+        assert (code, "not an IP address" in explained) == (2, True)
 
     play(bed, tmp_path, scenario)
 

@@ -9,14 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinstack.dataplane.claims import Claims
-from twinstack.dataplane.model import Action, FrontEnd, Protocol, ServicePortName, ServiceState, Slot, Target, Via
+from twinstack.dataplane.model import (
+    Action,
+    FrontEnd,
+    Protocol,
+    ServicePortName,
+    ServiceState,
+    Slot,
+    Surroundings,
+    Target,
+    Via,
+)
 from twinstack.dataplane.tracker import Change
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux.netlink import attributes
 from twinstack.linux.nftables.objects import DELELEMENT, NEWELEMENT
 from twinstack.proxy.elements import Edits, arrange, index_key, merged_ranges, place, slot_key, target_value
 from twinstack.proxy.layout import DROP, MOST_TARGETS, REJECT, Kind, Layout, class_word, read_class_word
-from twinstack.proxy.picture import Picture, Surroundings
+from twinstack.proxy.picture import Picture
 
 V4, V6 = IPFamily
 names = st.lists(st.sampled_from("abcdefghij").map(str.encode), unique=True, max_size=8)

@@ -1,0 +1,167 @@
+"""Real packets from a client, the node and a pod to every front end there is: each meets the fate that is computed.
+
+One line of the table below is a Service and its endpoints; the destinations are all its front ends and some that
+are none. What is compared: answered, refused or dropped; by which endpoint; and the address that it saw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.integration.proxy.bed import (
+    CLIENT,
+    FAMILIES,
+    GUEST,
+    NODE,
+    NODE_CLIENT_SIDE,
+    NODE_POD_SIDE,
+    PORT,
+    Bed,
+    cluster_ip,
+    pod,
+)
+from tests.integration.proxy.program import SURROUNDINGS, Program
+from tests.unit.dataplane.objects import endpoint, service, slice_
+
+from twinstack.api.core import Service, ServicePort
+from twinstack.api.discovery import EndpointPort
+from twinstack.dataplane.fate import Origin, Outcome, Packet, fate
+from twinstack.dataplane.model import Protocol, Target, Via
+from twinstack.ip import Address, IPFamily
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.writer import remove_tables
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NOBODY = 0.15  # seconds without an answer that count as dropped
+SLICE_PORTS = [
+    EndpointPort(name="http", protocol="TCP", port=PORT),
+    EndpointPort(name="dns", protocol="UDP", port=PORT),
+]
+
+
+class Case(NamedTuple):
+    """A Service: more of its spec, and the pods behind it by number."""
+
+    spec: dict[str, object]
+    here: tuple[int, ...] = ()
+    elsewhere: tuple[int, ...] = ()
+    leaving: tuple[int, ...] = ()  # terminating, serving still, on this node
+
+
+CASES = {
+    "spread": Case({"type": "NodePort"}, here=(1, 2), elsewhere=(3,)),
+    "local-inside": Case({"type": "NodePort", "internal_traffic_policy": "Local"}, here=(1,), elsewhere=(3, 4)),
+    "none-inside": Case({"type": "NodePort", "internal_traffic_policy": "Local"}, elsewhere=(3,)),
+    "leaving": Case({"type": "NodePort"}, leaving=(5,)),
+    "empty": Case({"type": "NodePort"}),
+}
+
+
+def objects_of(number: int, name: str, case: Case) -> list[Service]:
+    ports = [
+        ServicePort(name="http", protocol="TCP", port=80, node_port=30100 + number),
+        ServicePort(name="dns", protocol="UDP", port=53, node_port=30100 + number),
+    ]
+    addresses = [cluster_ip(family, 100 + number) for family in FAMILIES]
+    return [service(name, *addresses, ports=ports, **case.spec)]
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    bed = Bed()
+    try:
+        bed.build()
+        yield bed
+    finally:
+        bed.remove()
+
+
+@pytest.fixture(scope="module")
+def program(bed: Bed) -> Iterator[Program]:
+    program = Program(bed)
+    try:
+        for number, (name, case) in enumerate(CASES.items()):
+            program.put(*objects_of(number, name, case))
+            for family in FAMILIES:
+                behind = [endpoint(pod(family, n), node=NODE) for n in case.here]
+                behind += [endpoint(pod(family, n)) for n in case.elsewhere]
+                behind += [endpoint(pod(family, n), node=NODE, ready=False, terminating=True) for n in case.leaving]
+                program.put(slice_(name, family, behind, ports=SLICE_PORTS))
+        yield program
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def observe(bed: Bed, place: Path, packet: Packet) -> tuple[Outcome, str, str]:
+    """What became of a packet, who answered, and whom it saw."""
+    kind = socket.SOCK_DGRAM if packet.protocol is Protocol.UDP else socket.SOCK_STREAM
+    address = str(packet.destination)
+    with bed.socket(place, packet.destination.family, kind) as asking:
+        asking.settimeout(NOBODY)
+        try:
+            if packet.protocol is Protocol.UDP:
+                asking.connect((address, packet.port))  # only then an ICMP error is told
+                with contextlib.suppress(PermissionError):  # what the node's own rules stop is told at once, too
+                    asking.send(b"?")
+                answer = asking.recv(200)
+            else:
+                asking.connect((address, packet.port))
+                answer = asking.recv(200)
+        except TimeoutError:
+            return Outcome.DROP, "", ""
+        except ConnectionRefusedError:
+            return Outcome.REJECT, "", ""
+    who, seen = answer.decode().split()
+    return Outcome.FORWARD, who, seen
+
+
+def destinations(program: Program, family: IPFamily, name: str) -> list[tuple[Address, int, Protocol]]:
+    """Every front end of a Service, and a port that it has not."""
+    found = []
+    for front_end in program.families[family].claims:
+        slot = front_end.slot
+        if front_end.name.service == name:
+            address = slot.address or Address.parse(NODE_CLIENT_SIDE[family])
+            found.append((address, slot.port, slot.protocol))
+            if front_end.via is Via.CLUSTER_IP:
+                found.append((address, slot.port + 1, slot.protocol))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", CASES)
+def test_packets_meet_their_computed_fate(bed: Bed, program: Program, name: str, family: IPFamily) -> None:
+    claims, around = program.families[family].claims, SURROUNDINGS[family]
+    places = [(Origin.ELSEWHERE, bed.client, CLIENT), (Origin.NODE, bed.node, NODE_CLIENT_SIDE)]
+    places.append((Origin.LOCAL_POD, bed.guest, GUEST))
+    seen = set()
+    for address, port, protocol in destinations(program, family, name):
+        for origin, place, source in places:
+            packet = Packet(origin, address, port, protocol, Address.parse(source[family]))
+            expected = fate(packet, claims, around)
+            outcome, who, saw = observe(bed, place, packet)
+            assert outcome is expected.outcome, (packet, expected)
+            seen.add(outcome)
+            if outcome is Outcome.FORWARD:
+                assert Target(Address.parse(who), PORT) in expected.targets, (packet, expected)
+                assert saw == (NODE_POD_SIDE if expected.masquerade else source)[family], (packet, expected)
+    assert Outcome.REJECT in seen  # the port that no Service has
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_free_addresses_and_foreign_ones(bed: Bed, program: Program, family: IPFamily) -> None:
+    claims, around = program.families[family].claims, SURROUNDINGS[family]
+    free = Packet(Origin.ELSEWHERE, Address.parse(cluster_ip(family, 250)), 80, Protocol.TCP)
+    assert fate(free, claims, around).outcome is Outcome.DROP
+    assert observe(bed, bed.client, free)[0] is Outcome.DROP
+    direct = Packet(Origin.ELSEWHERE, Address.parse(pod(family, 1)), PORT, Protocol.TCP)
+    assert fate(direct, claims, around).outcome is Outcome.PASS
+    assert observe(bed, bed.client, direct) == (Outcome.FORWARD, pod(family, 1), CLIENT[family])
