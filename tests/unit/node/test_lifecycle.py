@@ -9,7 +9,8 @@ from tests.unit.node.building import SANDBOX, pod, run, view
 
 from twinstack.api import times
 from twinstack.api.core import Pod, PodStatus
-from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, plan
+from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, grace_of, plan
+from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.runtime.base import Container, Phase
 
 NOW = SANDBOX + 100
@@ -158,6 +159,70 @@ def test_a_restarted_agent_knows_the_pause_by_the_number_of_restarts(attempt: in
 @pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s")])
 def test_durations(seconds: float, text: str) -> None:
     assert go_duration(seconds) == text
+
+
+def test_a_sidecar_that_has_not_started_holds_up_what_follows() -> None:
+    of = pod("c", sidecars=("s",), init=("i",))
+    seen = view(run("s"))
+    assert started(step(of, seen._replace(health={run("s").key: Health(started=False, ready=False)}))) == []
+    assert started(step(of, seen._replace(health={run("s").key: Health(started=True, ready=False)}))) == [("i", 0)]
+    assert started(step(of, seen._replace(starting=frozenset({run("s").key})))) == []
+
+
+def test_a_hook_holds_back_what_follows() -> None:
+    of = pod("a", "b", "c")
+    of.spec.containers[1].lifecycle = {"postStart": {"exec": {"command": ["true"]}}}
+    assert started(step(of, view())) == [("a", 0), ("b", 0)]
+    seen = view(run("a"), run("b"))
+    assert started(step(of, seen._replace(starting=frozenset({run("b").key})))) == []
+    assert started(step(of, seen)) == [("c", 0)]
+
+
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+@pytest.mark.parametrize("failed", [ProbeKind.STARTUP, ProbeKind.LIVENESS])
+@pytest.mark.parametrize("own", [None, 5])
+def test_a_container_that_fails_a_probe_is_stopped(policy: str, failed: ProbeKind, own: int | None) -> None:
+    of = pod(policy=policy, termination_grace_period_seconds=7)
+    probe: dict[str, object] = {"exec": {}} | ({"terminationGracePeriodSeconds": own} if own else {})
+    of.spec.containers[0].startup_probe = of.spec.containers[0].liveness_probe = probe
+    health = {run("c").key: Health(started=failed is ProbeKind.LIVENESS, ready=False, failed=failed)}
+    (stop,) = step(of, view(run("c"))._replace(health=health)).stop
+    again = "" if policy == "Never" else ", will be restarted"
+    assert stop.message == f"Container c failed {failed.lower()} probe{again}"
+    assert (stop.run, stop.grace) == (run("c"), own or 7)
+    # However it ends then, it is started again unless the policy is Never.
+    for code in (0, 1, 137):
+        result = step(of, view(run("c", code=code))._replace(health=health))
+        assert result.stop == ()
+        assert started(result) == ([] if policy == "Never" else [("c", 1)])
+        assert result.finished == (policy == "Never")
+
+
+def test_an_unready_container_goes_on() -> None:
+    health = {run("c").key: Health(started=True, ready=False)}
+    assert step(pod(), view(run("c"))._replace(health=health)) == Plan()
+
+
+def test_the_grace_of_a_pod() -> None:
+    assert grace_of(pod()) == 30
+    assert grace_of(pod(termination_grace_period_seconds=0)) == 0
+    assert grace_of(pod(termination_grace_period_seconds=9), {"terminationGracePeriodSeconds": 3}) == 3
+
+
+@pytest.mark.parametrize("general", ["Always", "OnFailure", "Never"])
+@pytest.mark.parametrize("own", [None, "Always", "OnFailure", "Never"])
+@pytest.mark.parametrize("code", [0, 1, 42])
+def test_a_container_may_have_a_policy_of_its_own(general: str, own: str | None, code: int) -> None:
+    of = pod(policy=general)
+    of.spec.containers[0].restart_policy = own
+    again = (own or general) == "Always" or ((own or general) == "OnFailure" and code != 0)
+    assert started(step(of, view(run("c", code=code)))) == ([("c", 1)] if again else [])
+    of.spec.containers[0].restart_policy = own or "Never"
+    of.spec.containers[0].restart_policy_rules = [
+        {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+    ]
+    again = (own or "Never") == "Always" or ((own or "Never") == "OnFailure" and code != 0) or code == 42
+    assert started(step(of, view(run("c", code=code)))) == ([("c", 1)] if again else [])
 
 
 RUNS = st.sampled_from([None, "running", 0, 1])

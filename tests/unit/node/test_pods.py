@@ -12,6 +12,7 @@ from twinstack.api.core import ContainerStatus, Pod, PodIP, PodStatus
 from twinstack.api.meta import Condition
 from twinstack.node.lifecycle import View, Waiting
 from twinstack.node.pods import Situation, pod_status
+from twinstack.node.probes.state import Health
 
 NOW = "2026-01-31T12:00:00Z"
 HOST = ["172.30.0.11", "fd00:30::11"]
@@ -178,6 +179,40 @@ def test_sidecars_count_for_readiness() -> None:
     status = status_of(of, view(run("s", code=1), run("c")))
     assert conditions(status)["ContainersReady"][2] == "containers with unready status: [s]"
     assert status_of(of, view()).phase == "Pending"
+
+
+@pytest.mark.parametrize("health", [Health(False, False), Health(True, False), Health(True, True)])
+def test_health_is_shown(health: Health) -> None:
+    status = status_of(pod(), view(run("c"))._replace(health={run("c").key: health}))
+    assert status.phase == "Running"
+    (container,) = status.container_statuses
+    assert (container.started, container.ready) == (health.started, health.ready)
+    assert conditions(status)["Ready"][0] == str(health.ready)
+
+
+def test_a_sidecar_that_has_not_started() -> None:
+    of = pod("c", sidecars=("s", "t"))
+    status = status_of(of, view(run("s"))._replace(health={run("s").key: Health(False, False)}))
+    assert status.phase == "Pending"
+    assert conditions(status)["Initialized"][2] == "containers with incomplete status: [s t]"
+
+
+def test_a_container_runs_once_its_hook_is_through() -> None:
+    seen = view(run("c", 0, code=1), run("c", 1))._replace(starting=frozenset({run("c", 1).key}))
+    status = status_of(pod(), seen)
+    (container,) = status.container_statuses
+    assert container.state.waiting is not None
+    assert container.state.waiting.reason == "ContainerCreating"
+    assert container.last_state.terminated is not None
+    assert (container.restart_count, container.ready, container.started) == (1, False, False)
+    assert status_of(pod(), view(run("c"))._replace(starting=frozenset({run("c").key}))).phase == "Pending"
+
+
+def test_a_pod_goes_on_while_a_container_has_a_policy_of_its_own() -> None:
+    of = pod("a", "b", policy="Never")
+    of.spec.containers[0].restart_policy = "Always"
+    assert status_of(of, view(run("a", code=0), run("b", code=0))).phase == "Running"
+    assert status_of(of, view(run("a", code=0), run("b", code=0)), ended=True).phase == "Succeeded"
 
 
 def test_readiness_gates() -> None:
