@@ -5,6 +5,7 @@ Imports as little as it can: the processes beside containers run this.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import struct
@@ -31,3 +32,20 @@ def take(slave: int) -> None:
 def set_size(master: int, columns: int, rows: int) -> None:
     """Tell the programs on the terminal how large its window is (SIGWINCH). Raises OSError."""
     fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("=4H", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0))
+
+
+def send(socket: int, master: int, message: bytes = b"+") -> None:
+    """Hand a descriptor over to the process at the other end of a Unix socket (unix(7))."""
+    end = _socket.socket(fileno=os.dup(socket))
+    end.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", master))])
+    end.close()
+
+
+def receive(socket: int) -> int:
+    """Take the descriptor that was sent, and close the socket. Raises OSError when there is none."""
+    end = _socket.socket(fileno=socket)
+    _, given, _, _ = end.recvmsg(1, 64, _socket.MSG_CMSG_CLOEXEC)
+    end.close()
+    if not given:
+        raise OSError("no terminal was handed over")
+    return int(struct.unpack_from("=i", given[0][2])[0])

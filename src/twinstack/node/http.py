@@ -1,11 +1,14 @@
-"""A small HTTP/1.1 server over TLS for the node's own API: GET only, answers whole or streamed (RFC 9112)."""
+"""A small HTTP/1.1 server over TLS for the node's own API: answers whole, streamed or by an upgrade (RFC 9112).
+
+GET alone is served, and POST for an upgrade.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import NamedTuple, cast
@@ -19,8 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One GET. `subject` is the client certificate's: its names by kind (`commonName`, `organizationName`)."""
+    """One request without a body. `subject` is the client certificate's: its names by kind (`commonName`,
+    `organizationName`). Header names are lower case; those that are repeated are joined by commas."""
 
+    headers: Mapping[str, str]
     path: list[str]  # unquoted segments
     query: Mapping[str, list[str]]
     subject: Mapping[str, list[str]]
@@ -38,9 +43,63 @@ class Answer(NamedTuple):
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
     content_type: str = "text/plain; charset=utf-8"
+    headers: Sequence[tuple[str, str]] = ()
 
 
-Handler = Callable[[Request], Awaitable[Answer]]
+class Tunnel:
+    """The raw connection after an upgrade. Reading stops while `_HIGH` bytes wait to be read."""
+
+    _HIGH = 256 << 10
+
+    def __init__(self, transport: asyncio.Transport, writable: asyncio.Event, first: bytes) -> None:
+        self._transport = transport
+        self._writable = writable
+        self._parts = [first] if first else []
+        self._size = len(first)
+        self._ended = False
+        self._arrived = asyncio.Event()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the peer; empty at the end."""
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size > self._HIGH:
+                self._transport.pause_reading()
+        else:
+            self._ended = True
+        self._arrived.set()
+
+    async def read(self) -> bytes:
+        """The next bytes; empty once the peer has gone."""
+        while not self._parts and not self._ended:
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = b"".join(self._parts)
+        self._parts.clear()
+        if self._size > self._HIGH and not self._ended:
+            self._transport.resume_reading()
+        self._size = 0
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes without waiting; dropped after the peer has gone."""
+        if data and not self._ended:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the queue is short again."""
+        await self._writable.wait()
+
+
+class Upgrade(NamedTuple):
+    """101 with `headers`; then `run` speaks the new protocol, and the connection is closed when it returns."""
+
+    headers: list[tuple[str, str]]
+    run: Callable[[Tunnel], Awaitable[None]]
+
+
+Handler = Callable[[Request], Awaitable[Answer | Upgrade]]
 
 
 def tls_context(certificate: str, key: str, client_authority: str) -> ssl.SSLContext:
@@ -65,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
+        self._tunnel: Tunnel | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._loop = asyncio.get_running_loop()
@@ -81,7 +141,9 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         if self._patience is not None:
             self._patience.cancel()
-        if self._task is not None:
+        if self._tunnel is not None:
+            self._tunnel.feed(b"")  # its end is the new protocol's to see
+        elif self._task is not None:
             self._task.cancel()
 
     def pause_writing(self) -> None:
@@ -91,6 +153,9 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.feed(data)
+            return
         self._buffer += data
         if len(self._buffer) > HEAD_LIMIT:
             self._transport.close()
@@ -111,13 +176,18 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._respond(head))
 
     async def _respond(self, head: bytes) -> None:
-        method, target, keep = _parse(head)
-        if method == "GET":
+        method, target, headers, keep = _parse(head)
+        answer: Answer | Upgrade
+        if method == "GET" or (method == "POST" and "upgrade" in headers):
             parts = urlsplit(target)
             path = [unquote(segment) for segment in parts.path.split("/")[1:]]
-            answer = await self._answer(Request(path, parse_qs(parts.query), _subject(self._transport), self._gone))
+            query = parse_qs(parts.query, keep_blank_values=True)
+            answer = await self._answer(Request(headers, path, query, _subject(self._transport), self._gone))
         else:
             answer = Answer(405, b"only GET is served here\n")
+        if isinstance(answer, Upgrade):
+            await self._switch(answer)
+            return
         await self._send(answer, keep)
         self._task = None
         if not keep:
@@ -126,15 +196,15 @@ class Connection(asyncio.Protocol):
             self._expect(IDLE_SECONDS)
             self._begin()
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> Answer | Upgrade:
         try:
             return await self._handler(request)
         except Exception:
-            log.exception("GET /%s", "/".join(request.path))
+            log.exception("/%s", "/".join(request.path))
             return Answer(500, b"internal error\n")
 
     async def _send(self, answer: Answer, keep: bool) -> None:
-        head = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\nContent-Type: {answer.content_type}\r\n"
+        head = f"{_status_line(answer.status)}Content-Type: {answer.content_type}\r\n{_lines(answer.headers)}"
         if not keep:
             head += "Connection: close\r\n"
         if answer.stream is None:
@@ -147,15 +217,41 @@ class Connection(asyncio.Protocol):
                 await self._writable.wait()
         self._transport.write(b"0\r\n\r\n")
 
+    async def _switch(self, answer: Upgrade) -> None:
+        if self._gone.done():
+            return
+        first, self._buffer = self._buffer, b""
+        self._tunnel = Tunnel(self._transport, self._writable, first)
+        self._transport.write(f"{_status_line(101)}Connection: Upgrade\r\n{_lines(answer.headers)}\r\n".encode())
+        try:
+            await answer.run(self._tunnel)
+        except Exception:
+            log.exception("after an upgrade")
+        finally:
+            self._transport.close()
 
-def _parse(head: bytes) -> tuple[str, str, bool]:
-    """Method, target, and whether the connection is kept."""
+
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+
+
+def _lines(headers: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def _parse(head: bytes) -> tuple[str, str, dict[str, str], bool]:
+    """Method, target, headers, and whether the connection is kept."""
     first, *lines = head.decode("latin-1").split("\r\n")
     method, _, rest = first.partition(" ")
     target, _, version = rest.partition(" ")
-    fields = {name.strip().lower(): value.strip().lower() for name, _, value in (line.partition(":") for line in lines)}
-    keep = version == "HTTP/1.1" and fields.get("connection") != "close" and fields.get("content-length", "0") == "0"
-    return method, target, keep
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        key, text = name.strip().lower(), value.strip()
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    wants_close = headers.get("connection", "").lower() == "close"
+    keep = version == "HTTP/1.1" and not wants_close and headers.get("content-length", "0") == "0"
+    return method, target, headers, keep
 
 
 def _subject(transport: asyncio.Transport) -> dict[str, list[str]]:

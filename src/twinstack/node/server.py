@@ -1,6 +1,7 @@
-"""The kubelet API of this node, for the API server: container logs, the pods that are here, health.
+"""The kubelet API of this node, for the API server: logs, exec, attach, port-forward, the pods that are here, health.
 
-`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /healthz`.
+`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /healthz`;
+`/exec/NAMESPACE/POD/CONTAINER`, `/attach/…`, `/portForward/NAMESPACE/POD` by an upgrade (streaming/).
 Only clients with a certificate of the cluster's authority get an answer, and only the API server's own (or an
 administrator's) more than the health.
 """
@@ -11,16 +12,19 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from twinstack.api import core, times
 from twinstack.linux.inotify import CREATE, MODIFY, MOVED_TO, Inotify
 from twinstack.node.agent import Agent
-from twinstack.node.http import Answer, Request
+from twinstack.node.http import Answer, Request, Upgrade
 from twinstack.node.logs import LogOptions, LogReader
 from twinstack.node.runtime.base import Container, Phase
+
+if TYPE_CHECKING:
+    from twinstack.node.streaming.handlers import StreamingHandlers
 
 TRUSTED_NAMES = frozenset({"kube-apiserver-kubelet-client"})
 TRUSTED_GROUPS = frozenset({"system:masters", "kubeadm:cluster-admins"})
@@ -40,12 +44,16 @@ class KubeletServer:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._streaming: StreamingHandlers | None = None
 
-    async def handle(self, request: Request) -> Answer:
+    async def handle(self, request: Request) -> Answer | Upgrade:
         try:
             match request.path:
                 case ["healthz"]:
                     return Answer(body=b"ok")
+                case ["exec" | "attach" | "portForward", *_]:
+                    _authorize(request)
+                    return self._stream(request)
                 case ["pods"]:
                     _authorize(request)
                     return self._pods()
@@ -55,6 +63,13 @@ class KubeletServer:
         except _Refused as refused:
             return refused.answer
         return Answer(404, b"404 page not found\n")
+
+    def _stream(self, request: Request) -> Answer | Upgrade:
+        if self._streaming is None:
+            from twinstack.node.streaming.handlers import StreamingHandlers  # not before somebody asks
+
+            self._streaming = StreamingHandlers(self._agent)
+        return self._streaming.handle(request) or Answer(404, b"404 page not found\n")
 
     def _pods(self) -> Answer:
         items: list[core.Pod] = list(self._agent.pods.values())

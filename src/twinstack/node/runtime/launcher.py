@@ -14,14 +14,16 @@ import encodings.ascii  # noqa: F401 - what is needed after the container's file
 import marshal
 import os
 import select
-import struct
 import sys
-from typing import Any, NoReturn
 
 from twinstack.linux import terminals
 from twinstack.linux.syscalls import enter_process
 from twinstack.node.runtime import rootfs
 from twinstack.node.runtime.shim import exit_code
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes longer than all the rest
+    from typing import Any, NoReturn
 
 CONTROL, CONTAINER = 3, 4  # descriptors
 HANG_UP_SECONDS = 0.5  # between the loss of the terminal, which a shell tells its jobs, and SIGKILL
@@ -44,8 +46,10 @@ def main() -> None:
     if failure:
         control.send(failure[:4000])
         os._exit(1)
-    given = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", pair[0]))] if pair else []
-    control.sendmsg([b"+"], given)
+    if pair:
+        terminals.send(CONTROL, pair[0])
+    else:
+        control.send(b"+")
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)  # the program alone holds its ends

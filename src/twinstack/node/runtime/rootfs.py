@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from twinstack.linux import capabilities, mounts
+from twinstack.linux import capabilities, mounts, terminals
 from twinstack.linux.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -24,6 +24,7 @@ from twinstack.linux.syscalls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes as long as all the rest of a container's start
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -51,18 +52,26 @@ _SAFE = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 _SIGKILL, _SIGPIPE, _SIGXFSZ, _SIG_DFL = 9, 13, 25, 0
 
 
-def run(start: dict[str, Any], output: int, errors: int, ready: int, go: int) -> NoReturn:
-    """Become the container. What goes wrong is written to `ready`, which exec closes."""
+def run(start: dict[str, Any], streams: Sequence[int], ready: int, go: int) -> NoReturn:
+    """Become the container. What goes wrong is written to `ready`, which exec closes.
+
+    `streams` are its standard descriptors, -1 for no input; with `tty` the first is a socket for the terminal's master.
+    """
     try:
         _prepare(start)
+        if start["tty"]:
+            master, slave = terminals.open_pair(start["user"])
+            terminals.send(streams[0], master)
         os.write(ready, b"+")
         if not os.read(go, 1):
             os._exit(1)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(errors, 2)
-        execute(start["command"], environment(start, terminal=False))
+        if start["tty"]:
+            terminals.take(slave)
+        else:
+            given = streams[0] if streams[0] >= 0 else os.open("/dev/null", os.O_RDWR)
+            for number, descriptor in enumerate((given, *streams[1:])):
+                os.dup2(descriptor, number)
+        execute(start["command"], environment(start, terminal=start["tty"]))
     except (OSError, ValueError) as error:
         os.write(ready, explain(error).encode()[:4000])
     os._exit(1)

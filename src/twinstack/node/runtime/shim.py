@@ -1,28 +1,32 @@
-"""The process beside every container: its parent, the writer of its log, the keeper of its exit code.
+"""The process beside every container: its parent, the holder of its streams, the keeper of its exit code.
 
 It outlives the agent. Started as `python -IS` with the container's directory as argument, descriptor 3 to
 report the start on and descriptor 4, a lock that says that it lives. It imports as little as it can: its
 memory is paid once a container. When it dies, so does the container.
 
-Files in the directory: `start` (in: what to run, see `spawn`), `process` (out: four numbers, see below),
-`exit` (out: code, time, reason, then a message).
+Files in the directory: `start` (in: what to run), `process` (out: see below), `exit` (out: code, time, reason, then a
+message), and the socket `attach` (see switchboard).
 """
 
 from __future__ import annotations
 
+import _socket
 import marshal
 import os
-import select
 import sys
 import time
 
+from twinstack.linux import terminals
 from twinstack.linux.procfs import state_and_start
 from twinstack.linux.syscalls import CLONE_NEWPID, unshare
+from twinstack.node.runtime.log import Log
+from twinstack.node.runtime.switchboard import SOCKET, Switchboard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes longer than all the rest
+    from typing import Any
 
 REPORT, LOCK = 3, 4  # descriptors
-LONGEST_LINE = 16 << 10  # longer ones are split into parts, as the CRI does
-LOG_SIZE = 10 << 20  # bytes after which the log is moved to `.1` and begun anew
-DRAIN_SECONDS = 2.0  # how long output is still read after the container's end
 START_FAILED = 128  # exit code of a container that never ran
 
 
@@ -32,26 +36,57 @@ def main() -> None:
         os.set_inheritable(descriptor, False)
     with open(f"{directory}/start", "rb") as file:
         start = marshal.load(file)
-    output, errors = os.pipe(), os.pipe()
+    listener = _listen(directory)
     ready, go = os.pipe(), os.pipe()
+    near, far = _streams(start)
     unshare(CLONE_NEWPID)
     child = os.fork()
     if child == 0:
         from twinstack.node.runtime.rootfs import run
 
-        run(start, output[1], errors[1], ready[1], go[0])
-    for descriptor in (output[1], errors[1], ready[1], go[0]):
-        os.close(descriptor)
-    failure = _release(directory, child, ready[0], go[1])
+        run(start, far, ready[1], go[0])
+    failure = _release(directory, child, (ready, go))
+    terminal = -1
+    if start["tty"]:
+        terminal = terminals.receive(near[0]) if not failure else -1
+        near = [terminal if start["stdin"] else -1, terminal, -1]
+    for descriptor in far:
+        if descriptor >= 0:
+            os.close(descriptor)
+    outputs = {stream: near[stream] for stream in (1, 2) if near[stream] >= 0}
     os.write(REPORT, failure or b"+")
     os.close(REPORT)
-    log = Log(start["log"], output[0], errors[0])
-    code = log.follow(child)
+    board = Switchboard(Log(start["log"]), outputs, near[0], terminal, listener, once=start["stdin_once"])
+    code = board.follow(os.pidfd_open(child), lambda: exit_code(os.waitpid(child, 0)[1]))
     _write_exit(directory, START_FAILED if failure else code, "StartError" if failure else "", failure)
 
 
-def _release(directory: str, child: int, ready: int, go: int) -> bytes:
+def _listen(directory: str) -> _socket.socket:
+    """The socket for whoever wants to attach. Its path is relative: the kernel takes only short ones."""
+    os.chdir(directory)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    listener.bind(SOCKET)
+    listener.listen(8)
+    listener.setblocking(False)
+    return listener
+
+
+def _streams(start: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Our ends and the container's: input (-1: none), output and errors by number, or for a terminal the ends of a
+    socket by which its master comes."""
+    if start["tty"]:
+        near, far = _socket.socketpair()
+        return [near.detach(), -1, -1], [far.detach(), -1, -1]
+    given = os.pipe() if start["stdin"] else (-1, -1)
+    output, errors = os.pipe(), os.pipe()
+    return [given[1], output[0], errors[0]], [given[0], output[1], errors[1]]
+
+
+def _release(directory: str, child: int, pipes: tuple[tuple[int, int], tuple[int, int]]) -> bytes:
     """Let the prepared container run once it is recorded; returns why it could not, empty when it runs."""
+    (ready, theirs), (ours, go) = pipes
+    os.close(theirs)
+    os.close(ours)
     failure = os.read(ready, 4096)
     if failure == b"+":
         _write_process(directory, child)
@@ -82,85 +117,6 @@ def _write(path: str, content: bytes) -> None:
     with open(temporary, "wb") as file:
         file.write(content)
     os.rename(temporary, path)
-
-
-class Log:
-    """Copies a container's output into its log: `TIME STREAM F|P LINE` (CRI log format)."""
-
-    def __init__(self, path: str, output: int, errors: int) -> None:
-        self._path = path
-        self._streams = {output: b" stdout ", errors: b" stderr "}
-        self._rest = {output: b"", errors: b""}
-        self._second = 0
-        self._prefix = b""
-        self._open()
-
-    def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._size = os.fstat(self._file).st_size
-
-    def follow(self, child: int) -> int:
-        """Copy until the container has ended and its output is read; returns its exit code."""
-        ended = os.pidfd_open(child)
-        poll = select.poll()
-        for descriptor in (ended, *self._streams):
-            poll.register(descriptor, select.POLLIN)
-        code = -1
-        until = 0.0
-        streams = len(self._streams)
-        while code < 0 or (streams and time.monotonic() < until):
-            for descriptor, _ in poll.poll(None if code < 0 else int(DRAIN_SECONDS * 1000)):
-                if descriptor == ended:
-                    code = exit_code(os.waitpid(child, 0)[1])
-                    until = time.monotonic() + DRAIN_SECONDS
-                elif self._copy(descriptor):
-                    continue
-                else:
-                    streams -= 1
-                poll.unregister(descriptor)
-        return code
-
-    def _copy(self, descriptor: int) -> bool:
-        """Copy what is there; False at the end of the stream."""
-        data = os.read(descriptor, 1 << 16)
-        stream = self._streams[descriptor]
-        lines = (self._rest[descriptor] + data).split(b"\n")
-        rest = lines.pop()
-        parts = [record for line in lines for record in self._records(stream, line)]
-        while len(rest) > LONGEST_LINE or (rest and not data):
-            parts.append(self._stamp() + stream + b"P " + rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        self._rest[descriptor] = rest
-        if parts:
-            self._append(b"\n".join(parts) + b"\n")
-        return bool(data)
-
-    def _records(self, stream: bytes, line: bytes) -> list[bytes]:
-        stamp = self._stamp()
-        records = []
-        while len(line) > LONGEST_LINE:
-            records.append(stamp + stream + b"P " + line[:LONGEST_LINE])
-            line = line[LONGEST_LINE:]
-        records.append(stamp + stream + b"F " + line)
-        return records
-
-    def _stamp(self) -> bytes:
-        """RFC 3339 with nanoseconds, in UTC."""
-        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return b"%s.%09dZ" % (self._prefix, nanoseconds)
-
-    def _append(self, data: bytes) -> None:
-        if self._size + len(data) > LOG_SIZE:
-            os.close(self._file)
-            os.rename(self._path, self._path + ".1")
-            self._open()
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
-        self._size += len(data)
 
 
 def exit_code(status: int) -> int:
