@@ -25,8 +25,8 @@ def check_shape(config: JSON, topology: Topology) -> None:
         raise ShapeError("errors:" + "".join(f"\n  {problem}" for problem in problems))
 
 
-def _problems(value: Any, topology: Topology, path: str) -> Iterator[str]:
-    if value is None:
+def _problems(value: Any, topology: Topology | None, path: str) -> Iterator[str]:
+    if value is None or topology is None:
         return
     mismatch = _mismatch(value, topology.accepts)
     if mismatch:
@@ -46,8 +46,7 @@ def _list_problems(value: list[Any], topology: Topology, path: str) -> Iterator[
     elements: list[str] = []
     for index, item in enumerate(value):
         if topology.shape is Shape.ATOMIC:
-            if topology.has_inner:
-                yield from _problems(item, topology.inner, f"{path}[{index}]")
+            yield from _problems(item, topology.inner, f"{path}[{index}]")
             continue
         problem = _item_problem(item, topology)
         if problem:

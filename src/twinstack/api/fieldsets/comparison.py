@@ -9,6 +9,8 @@ from twinstack.api.fieldsets.topology import Shape, Topology
 
 JSON = dict[str, Any]
 
+_LEAF: FieldSet = {}
+
 
 class Comparison(NamedTuple):
     """Fields that only the new version has, that differ, and that only the old version had."""
@@ -44,8 +46,8 @@ def _compare_map(old: JSON, new: JSON, topology: Topology, found: Comparison) ->
 
 def _compare_value(element: str, old: Any, new: Any, topology: Topology | None, found: Comparison) -> None:
     """Two values that are not equal."""
-    if topology is None or topology.shape < Shape.STRUCT or not (old or new):
-        found.modified[element] = {}
+    if topology is None or topology.leaf or not (old or new):
+        found.modified[element] = _LEAF
         return
     below = Comparison({}, {}, {})
     if topology.shape < Shape.KEYED:
@@ -71,15 +73,15 @@ def _compare_list(old: list[Any], new: list[Any], topology: Topology, found: Com
                 _compare_value(element, had[0], has[0], inner, found)
         elif len(had) > 1 and len(has) > 1:
             if had != has:
-                found.modified[element] = {}
+                found.modified[element] = _LEAF
         elif len(had) > 1:  # an item that was ambiguous is one item now, or gone
-            found.removed[element] = {}
+            found.removed[element] = _LEAF
             if has:
                 found.added[element] = _whole(has[0], inner)
         else:
             if had:
                 found.removed[element] = _whole(had[0], inner)
-            found.added[element] = {}
+            found.added[element] = _LEAF
 
 
 def _by_element(items: list[Any], topology: Topology) -> dict[str, list[Any]]:
@@ -91,16 +93,22 @@ def _by_element(items: list[Any], topology: Topology) -> dict[str, list[Any]]:
 
 def _whole(value: Any, topology: Topology | None) -> FieldSet:
     """The node of a value that one version has and the other lacks: itself, and all in it."""
-    if topology is None or topology.shape < Shape.STRUCT or not value:
-        return {}
-    node: FieldSet = {ITSELF: {}}
-    if topology.shape < Shape.KEYED:
-        for name, item in value.items():
-            node[f"f:{name}"] = _whole(item, topology.field(name))
-        return node
+    if topology is None or topology.leaf or not value:
+        return _LEAF
+    node: FieldSet = {ITSELF: _LEAF}
     inner = topology.inner
-    for element, items in _by_element(value, topology).items():
-        node[element] = _whole(items[0], inner) if len(items) == 1 else {}
+    if topology.shape is Shape.STRUCT:
+        fields = topology.fields
+        for name, item in value.items():
+            below = fields.get(name)
+            node["f:" + name] = _LEAF if not item or below is None or below.leaf else _whole(item, below)
+    elif topology.shape is Shape.MAP:
+        for name, item in value.items():
+            node["f:" + name] = _whole(item, inner)
+    else:
+        for item in value:
+            element = topology.element(item)
+            node[element] = _LEAF if element in node else _whole(item, inner)
     return node
 
 
@@ -119,7 +127,7 @@ def _fields(value: Any, topology: Topology) -> FieldSet:
     found: FieldSet = {}
     for name, item in value.items():
         below = topology.field(name)
-        if below is None or below.shape < Shape.STRUCT or item is None or item == {}:
+        if below is None or below.leaf or item is None or item == {}:
             found[f"f:{name}"] = {}
             continue
         node = _node(item, below, itself=entries)
@@ -128,8 +136,8 @@ def _fields(value: Any, topology: Topology) -> FieldSet:
     return found
 
 
-def _node(item: Any, topology: Topology, *, itself: bool) -> FieldSet:
-    if topology.shape < Shape.STRUCT or not item:
+def _node(item: Any, topology: Topology | None, *, itself: bool) -> FieldSet:
+    if topology is None or topology.leaf or not item:
         return {}
     below = _fields(item, topology)
     return {ITSELF: {}, **below} if itself and below else below

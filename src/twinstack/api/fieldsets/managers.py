@@ -15,7 +15,6 @@ from twinstack.api.fieldsets.sets import (
     difference,
     intersection,
     is_field_set,
-    ordered,
     paths,
     union,
     without,
@@ -30,7 +29,16 @@ MAX_UPDATERS = 10  # more Update managers than that are merged, oldest first
 ANCIENT = "ancient-changes"
 BEFORE_FIRST_APPLY = "before-first-apply"
 _FIELDS_V1 = "FieldsV1"
-_META = ("name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion")
+_META = (
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+)
 _LEAF: FieldSet = {}
 _NOBODYS: FieldSet = {
     "f:apiVersion": {},
@@ -130,7 +138,7 @@ def _entry(key: Manager, owned: Owned) -> JSON:
     if owned.time:
         entry["time"] = owned.time
     entry["fieldsType"] = _FIELDS_V1
-    entry["fieldsV1"] = ordered(owned.fields)
+    entry["fieldsV1"] = owned.fields
     if key.subresource:
         entry["subresource"] = key.subresource
     return entry

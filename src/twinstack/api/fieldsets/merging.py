@@ -20,7 +20,7 @@ def merge(live: JSON, config: JSON, topology: Topology) -> JSON:
 
 
 def _merge(old: Any, new: Any, topology: Topology | None) -> Any:
-    if topology is None or topology.shape < Shape.STRUCT or not (old or new):
+    if topology is None or topology.leaf or not (old or new):
         return new
     if topology.shape < Shape.KEYED:
         return _merge_maps(old or {}, new or {}, topology) or _ABSENT

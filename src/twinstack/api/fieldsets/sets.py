@@ -101,13 +101,6 @@ def set_of(path: Path) -> FieldSet:
     return fields
 
 
-def ordered(fields: FieldSet) -> FieldSet:
-    """The same set, elements in the order of their text: equal sets give equal JSON."""
-    if len(fields) > 1:
-        return {element: ordered(fields[element]) for element in sorted(fields)}
-    return {element: ordered(node) if node else node for element, node in fields.items()}
-
-
 def paths(fields: FieldSet, above: Path = ()) -> Iterator[Path]:
     """Every field of the set: those of one level before those below, names before keys, keys by value."""
     elements = sorted((element for element in fields if element != ITSELF), key=_rank)

@@ -63,9 +63,13 @@ _MERGED = ("merge", "merge,retainKeys")
 
 
 class Topology:
-    """One type. `accepts` is the JSON type of a value: string, numeric, boolean, scalar, list, map or any."""
+    """One type. `accepts` is the JSON type of a value: string, numeric, boolean, scalar, list, map or any.
 
-    __slots__ = ("_inner", "accepts", "fields", "keys", "shape")
+    `inner` is that of the values of a map or the items of a list, if it is known. `keys` are names, sorted, with
+    the value that absence stands for or None. `leaf` says that a value has one owner.
+    """
+
+    __slots__ = ("_fields", "_type", "accepts", "inner", "keys", "leaf", "shape")
 
     def __init__(
         self,
@@ -74,28 +78,28 @@ class Topology:
         *,
         inner: Topology | None = None,
         fields: dict[str, Topology] | None = None,
+        type_name: str = "",
         keys: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.shape = shape
         self.accepts = accepts
-        self.fields: dict[str, Topology] = {} if fields is None else fields
-        self.keys = tuple(keys)  # names, sorted, with the value that absence stands for or None
-        self._inner = inner
+        self.leaf = shape < Shape.STRUCT
+        self.inner = inner
+        self.keys = tuple(keys)
+        self._fields = fields
+        self._type = type_name
 
     @property
-    def inner(self) -> Topology:
-        """That of the values of a map or the items of a list."""
-        assert self._inner is not None
-        return self._inner
-
-    @property
-    def has_inner(self) -> bool:
-        """Whether what a list or map holds is known."""
-        return self._inner is not None
+    def fields(self) -> dict[str, Topology]:
+        """Those of a structure, compiled at first use: types may contain themselves."""
+        if self._fields is None:
+            described = get_type(self._type).fields if self._type else {}
+            self._fields = {name: _of_field(field) for name, field in described.items()}
+        return self._fields
 
     def field(self, name: str) -> Topology | None:
         """That of a field of a structure or an entry of a map."""
-        return self._inner if self._inner is not None else self.fields.get(name)
+        return self.inner if self.inner is not None else self.fields.get(name)
 
     def element(self, item: Any) -> str:
         """The path element of a list's item."""
@@ -104,8 +108,10 @@ class Topology:
         parts = []
         for name, default in self.keys:
             value = item.get(name, default)
-            text = f'"{value}"' if type(value) is str and value.isalnum() else json.dumps(value, ensure_ascii=False)
-            parts.append(f'"{name}":{text}')
+            if type(value) is int or (type(value) is str and value.isalnum()):
+                parts.append(f'"{name}":{value}' if type(value) is int else f'"{name}":"{value}"')
+            else:
+                parts.append(f'"{name}":{json.dumps(value, ensure_ascii=False)}')
         return f"k:{{{','.join(parts)}}}"
 
 
@@ -116,27 +122,8 @@ _ATOMIC_LIST = Topology(Shape.ATOMIC, "list")
 @functools.cache
 def topology_of(type_name: str) -> Topology:
     """That of a type in the schema table, such as `core.v1.Service`. Raises KeyError."""
-    if type_name in _ATOMIC_TYPES:
-        return Topology(Shape.ATOMIC, "map", fields=_LazyFields(type_name))
-    return Topology(Shape.STRUCT, "map", fields=_LazyFields(type_name))
-
-
-class _LazyFields(dict[str, Topology]):
-    """Fields of a type, compiled at first use: types may contain themselves."""
-
-    def __init__(self, type_name: str) -> None:
-        super().__init__()
-        self._described = get_type(type_name).fields
-
-    def __missing__(self, name: str) -> Topology:
-        made = self[name] = _of_field(self._described[name])
-        return made
-
-    def get(self, name: str, default: Any = None) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            return default
+    get_type(type_name)
+    return Topology(Shape.ATOMIC if type_name in _ATOMIC_TYPES else Shape.STRUCT, "map", type_name=type_name)
 
 
 def _of_field(field: Field) -> Topology:
@@ -144,7 +131,7 @@ def _of_field(field: Field) -> Topology:
     container = field.container
     if not container:
         if field.map_type == "granular":
-            return Topology(Shape.STRUCT, "map", fields=value.fields)
+            return Topology(Shape.STRUCT, "map", type_name=field.type)
         return value
     if container.startswith("{}"):
         if field.map_type == "atomic":
