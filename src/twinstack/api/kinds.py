@@ -6,7 +6,18 @@ from typing import Generic, NamedTuple, TypeVar
 
 from twinstack.api.apps import Deployment, ReplicaSet
 from twinstack.api.coordination import Lease
-from twinstack.api.core import ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
+from twinstack.api.core import (
+    ConfigMap,
+    Endpoints,
+    Event,
+    Namespace,
+    Node,
+    Pod,
+    ReplicationController,
+    Secret,
+    Service,
+    ServiceAccount,
+)
 from twinstack.api.discovery import EndpointSlice
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
@@ -28,6 +39,7 @@ EVENTS = Kind(resource("", "events"), Event)
 NAMESPACES = Kind(resource("", "namespaces"), Namespace)
 NODES = Kind(resource("", "nodes"), Node)
 PODS = Kind(resource("", "pods"), Pod)
+REPLICATION_CONTROLLERS = Kind(resource("", "replicationcontrollers"), ReplicationController)
 SECRETS = Kind(resource("", "secrets"), Secret)
 SERVICE_ACCOUNTS = Kind(resource("", "serviceaccounts"), ServiceAccount)
 SERVICES = Kind(resource("", "services"), Service)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from twinstack.api.kinds import REPLICATION_CONTROLLERS
 from twinstack.api.times import parse_duration
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
@@ -70,6 +71,9 @@ CONTROLLERS: dict[str, Factory] = {
     "node-ipam-controller": _node_ipam,
     "deployment-controller": lambda context, args: DeploymentController(context),
     "replicaset-controller": lambda context, args: ReplicaSetController(context),
+    "replicationcontroller-controller": lambda context, args: ReplicaSetController(
+        context, REPLICATION_CONTROLLERS, "replication-controller"
+    ),
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
     "root-ca-certificate-publisher-controller": _root_ca,

@@ -1,4 +1,7 @@
-"""How many Pods a ReplicaSet lacks, which ones it gives up, and what it reports (apps/v1 ReplicaSet). Pure."""
+"""How many Pods a ReplicaSet lacks, which ones it gives up, and what it reports (apps/v1 ReplicaSet). Pure.
+
+A ReplicationController (core/v1) is the same but for the form of its selector.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,33 @@ from typing import Any
 import msgspec
 
 from twinstack.api.apps import ReplicaSet, ReplicaSetStatus
-from twinstack.api.core import Pod
-from twinstack.api.meta import Condition
+from twinstack.api.core import Pod, ReplicationController, ReplicationControllerStatus
+from twinstack.api.meta import Condition, camel
+from twinstack.api.selectors import LabelSelector
 from twinstack.controllers.owners import reference_to
 from twinstack.controllers.podstate import available_in, is_active, is_ready, ready_since
+
+Replicated = ReplicaSet | ReplicationController
 
 BURST = 500  # Pods created or deleted in one round
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
-def wanted(replica_set: ReplicaSet) -> int:
+def selector(owner: Replicated) -> LabelSelector:
+    """Which Pods may be the owner's."""
+    if isinstance(owner, ReplicationController):
+        return (
+            LabelSelector.from_labels(owner.spec.selector) if owner.spec.selector else LabelSelector.from_object(None)
+        )
+    return LabelSelector.from_object(owner.spec.selector)
+
+
+def wanted(replica_set: Replicated) -> int:
     return 1 if replica_set.spec.replicas is None else replica_set.spec.replicas
 
 
-def pod_body(replica_set: ReplicaSet) -> dict[str, Any]:
+def pod_body(replica_set: Replicated) -> dict[str, Any]:
     """The Pod that the template describes; the server names it."""
     template = replica_set.spec.template
     copied = {
@@ -82,25 +97,35 @@ def _deletion_cost(pod: Pod) -> int:
         return 0
 
 
-def status_of(replica_set: ReplicaSet, pods: Iterable[Pod], failure: Condition | None, now: float) -> ReplicaSetStatus:
+def status_of(
+    replica_set: Replicated, pods: Iterable[Pod], failure: Condition | None, now: float
+) -> ReplicaSetStatus | ReplicationControllerStatus:
     """What the ReplicaSet reports of its Pods. `failure` is the ReplicaFailure condition, if it has one."""
     pods = list(pods)
     active = [pod for pod in pods if is_active(pod)]
     template_labels = (replica_set.spec.template.metadata.get("labels") or {}).items()
     minimum = replica_set.spec.min_ready_seconds
     others = [entry for entry in replica_set.status.conditions if entry.type != "ReplicaFailure"]
-    return ReplicaSetStatus(
-        replicas=len(active),
-        fully_labeled_replicas=sum(template_labels <= pod.metadata.labels.items() for pod in active),
-        ready_replicas=sum(is_ready(pod) for pod in active),
-        available_replicas=sum(available_in(pod, minimum, now) == 0.0 for pod in active),
-        terminating_replicas=sum(pod.metadata.deletion_timestamp is not None for pod in pods),
-        observed_generation=replica_set.metadata.generation,
-        conditions=[*others, failure] if failure is not None else others,
-    )
+    counts: dict[str, Any] = {
+        "replicas": len(active),
+        "fully_labeled_replicas": sum(template_labels <= pod.metadata.labels.items() for pod in active),
+        "ready_replicas": sum(is_ready(pod) for pod in active),
+        "available_replicas": sum(available_in(pod, minimum, now) == 0.0 for pod in active),
+        "observed_generation": replica_set.metadata.generation,
+        "conditions": [*others, failure] if failure is not None else others,
+    }
+    if isinstance(replica_set, ReplicationController):
+        return ReplicationControllerStatus(**counts)
+    terminating = sum(pod.metadata.deletion_timestamp is not None for pod in pods)
+    return ReplicaSetStatus(terminating_replicas=terminating, **counts)
 
 
-def next_available(replica_set: ReplicaSet, pods: Iterable[Pod], now: float) -> float | None:
+def status_patch(status: ReplicaSetStatus | ReplicationControllerStatus) -> dict[str, Any]:
+    """The status for a merge patch: every number is said, also 0, and the conditions, also none."""
+    return {camel(field): msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
+
+
+def next_available(replica_set: Replicated, pods: Iterable[Pod], now: float) -> float | None:
     """Seconds until the next ready Pod counts as available, None when none waits for that."""
     waits = (available_in(pod, replica_set.spec.min_ready_seconds, now) for pod in pods if is_active(pod))
     return min((wait for wait in waits if wait), default=None)

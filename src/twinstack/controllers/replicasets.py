@@ -1,4 +1,4 @@
-"""Keeps as many Pods as every ReplicaSet asks for (apps/v1)."""
+"""Keeps as many Pods as every ReplicaSet (apps/v1), or ReplicationController (core/v1), asks for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-import msgspec
-
 from twinstack.api import times
-from twinstack.api.apps import ReplicaSet
 from twinstack.api.core import Pod
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import PODS, REPLICA_SETS
+from twinstack.api.kinds import PODS, REPLICA_SETS, Kind
 from twinstack.api.meta import Condition
-from twinstack.api.selectors import LabelSelector
+from twinstack.client.informer import Informer
 from twinstack.client.rest import MERGE
 from twinstack.client.workqueue import WorkQueue
 from twinstack.controllers.claims import Claims
 from twinstack.controllers.context import Context, namespace_ends, synced
 from twinstack.controllers.owners import controller_of, orphan_namespace, owner_uid
 from twinstack.controllers.podstate import condition, is_active
-from twinstack.controllers.replicas import BURST, next_available, pod_body, status_of, surplus, wanted
+from twinstack.controllers.replicas import (
+    BURST,
+    Replicated,
+    next_available,
+    pod_body,
+    selector,
+    status_of,
+    status_patch,
+    surplus,
+    wanted,
+)
 
 FIRST_BATCH = 4  # creations at once; doubled while they succeed, so that a quota costs few refusals
 UNCERTAIN_DELAY = 1.0  # seconds after a creation without an answer: the watch may show that it was done
@@ -35,11 +42,14 @@ class ReplicaSetController:
     deleted counts as gone from then on.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self, context: Context, kind: Kind[Any] = REPLICA_SETS, component: str = "replicaset-controller"
+    ) -> None:
+        """For one of the two kinds; `component` is where its events come from."""
         self._client = context.client
-        self._events = context.recorder("replicaset-controller")
-        self._queue = WorkQueue("replicasets")
-        self._sets = context.informers.of(REPLICA_SETS)
+        self._events = context.recorder(component)
+        self._queue = WorkQueue(kind.resource.plural)
+        self._sets: Informer[Replicated] = context.informers.of(kind)
         self._pods = context.informers.of(PODS)
         self._sets_by_namespace = self._sets.index(lambda replica_set: [replica_set.metadata.namespace])
         self._pods_by_owner = self._pods.index(owner_uid)
@@ -52,7 +62,7 @@ class ReplicaSetController:
         self._pods.subscribe(self._pod_changed)
         await self._queue.run(self._sync, workers=8)
 
-    def _set_changed(self, old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+    def _set_changed(self, old: Replicated | None, new: Replicated | None) -> None:
         if new is not None:
             self._queue.add(new.key)
 
@@ -63,11 +73,11 @@ class ReplicaSetController:
             if pod is None:
                 continue
             owner = controller_of(pod)
-            if owner is not None and owner.kind == "ReplicaSet":
+            if owner is not None and owner.kind == self._sets.kind.resource.kind:
                 self._queue.add(f"{pod.metadata.namespace}/{owner.name}")
             elif owner is None and pod is new:
                 for replica_set in self._sets_by_namespace[pod.metadata.namespace].values():
-                    if _selector(replica_set).matches(pod.metadata.labels):
+                    if selector(replica_set).matches(pod.metadata.labels):
                         self._queue.add(replica_set.key)
 
     async def _sync(self, key: str) -> None:
@@ -87,17 +97,17 @@ class ReplicaSetController:
         if failure is not None:
             self._queue.add(key, delay=UNCERTAIN_DELAY)
 
-    async def _claim(self, replica_set: ReplicaSet) -> None:
-        selector = _selector(replica_set)
-        claims = Claims(self._client, REPLICA_SETS, replica_set)
+    async def _claim(self, replica_set: Replicated) -> None:
+        wanted_labels = selector(replica_set)
+        claims = Claims(self._client, self._sets.kind, replica_set)
         for pod in list(self._orphans[replica_set.metadata.namespace].values()):
-            if is_active(pod) and selector.matches(pod.metadata.labels):
+            if is_active(pod) and wanted_labels.matches(pod.metadata.labels):
                 await claims.adopt(self._pods, pod)
         for pod in list(self._pods_by_owner[replica_set.metadata.uid].values()):
-            if not selector.matches(pod.metadata.labels):
+            if not wanted_labels.matches(pod.metadata.labels):
                 await claims.release(self._pods, pod)
 
-    async def _scale(self, replica_set: ReplicaSet) -> None:
+    async def _scale(self, replica_set: Replicated) -> None:
         owned = self._pods_by_owner[replica_set.metadata.uid].values()
         active = [pod for pod in owned if is_active(pod) and pod.metadata.uid not in self._doomed]
         missing = wanted(replica_set) - len(active)
@@ -107,7 +117,7 @@ class ReplicaSetController:
             victims = surplus(active, min(-missing, BURST), time.time())
             await _all_of([self._delete(replica_set, pod) for pod in victims])
 
-    async def _create(self, replica_set: ReplicaSet, count: int) -> None:
+    async def _create(self, replica_set: Replicated, count: int) -> None:
         body = pod_body(replica_set)
         batch = FIRST_BATCH
         while count > 0:
@@ -116,7 +126,7 @@ class ReplicaSetController:
             count -= size
             batch *= 2
 
-    async def _create_one(self, replica_set: ReplicaSet, body: dict[str, Any]) -> None:
+    async def _create_one(self, replica_set: Replicated, body: dict[str, Any]) -> None:
         try:
             pod = await self._client.create(PODS, body)
         except StatusError as error:
@@ -127,7 +137,7 @@ class ReplicaSetController:
         self._pods.wrote(pod)
         self._events.event(replica_set, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}")
 
-    async def _delete(self, replica_set: ReplicaSet, pod: Pod) -> None:
+    async def _delete(self, replica_set: Replicated, pod: Pod) -> None:
         meta = pod.metadata
         self._doomed.add(meta.uid)
         try:
@@ -140,16 +150,16 @@ class ReplicaSetController:
             raise
         self._events.event(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
 
-    async def _report(self, replica_set: ReplicaSet, failure: Exception | None) -> None:
+    async def _report(self, replica_set: Replicated, failure: Exception | None) -> None:
         now = time.time()
         pods = self._pods_by_owner[replica_set.metadata.uid].values()
         status = status_of(replica_set, pods, _failure_condition(replica_set, failure), now)
         if status != replica_set.status:
             meta = replica_set.metadata
-            patch = {"metadata": {"uid": meta.uid}, "status": msgspec.to_builtins(status) | _counts(status)}
+            patch = {"metadata": {"uid": meta.uid}, "status": status_patch(status)}
             try:
                 answer = await self._client.patch(
-                    REPLICA_SETS, meta.name, meta.namespace, patch, subresource="status", content_type=MERGE
+                    self._sets.kind, meta.name, meta.namespace, patch, subresource="status", content_type=MERGE
                 )
             except StatusError as error:
                 if error.code not in (404, 409):
@@ -161,24 +171,7 @@ class ReplicaSetController:
             self._queue.add(replica_set.key, delay=wait)
 
 
-def _selector(replica_set: ReplicaSet) -> LabelSelector:
-    return LabelSelector.from_object(replica_set.spec.selector)
-
-
-def _counts(status: Any) -> dict[str, Any]:
-    """Every number, also 0, which the typed form leaves out and a merge patch must say."""
-    return {
-        "replicas": status.replicas,
-        "fullyLabeledReplicas": status.fully_labeled_replicas,
-        "readyReplicas": status.ready_replicas,
-        "availableReplicas": status.available_replicas,
-        "terminatingReplicas": status.terminating_replicas,
-        "observedGeneration": status.observed_generation,
-        "conditions": msgspec.to_builtins(status.conditions),
-    }
-
-
-def _failure_condition(replica_set: ReplicaSet, failure: Exception | None) -> Condition | None:
+def _failure_condition(replica_set: Replicated, failure: Exception | None) -> Condition | None:
     if failure is None:
         return None
     before = condition(replica_set.status.conditions, "ReplicaFailure")

@@ -12,6 +12,7 @@ ALIASES = {
     "nodeipam": "node-ipam-controller",
     "deployment": "deployment-controller",
     "replicaset": "replicaset-controller",
+    "replicationcontroller": "replicationcontroller-controller",
     "namespace": "namespace-controller",
     "serviceaccount": "serviceaccount-controller",
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",

@@ -21,6 +21,7 @@ JSON = dict[str, Any]
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
+_ORPHANING = frozenset({("", "ReplicationController"), ("batch", "Job")})  # older than the garbage collector
 
 
 class Outcome(enum.Enum):
@@ -72,7 +73,7 @@ def decide(resource: Resource, obj: JSON, options: DeleteOptions, now: float) ->
     elif graceful:
         _start_grace(meta, _pod_grace(obj, options), now)
     if resource.plural != "events":
-        _set_propagation(meta, options)
+        _set_propagation(meta, options, orphans=(resource.group, resource.kind) in _ORPHANING)
     if meta.get("finalizers"):
         if not graceful:
             _mark(meta, now)
@@ -123,12 +124,17 @@ def _mark(meta: JSON, now: float) -> None:
     meta["deletionGracePeriodSeconds"] = 0
 
 
-def _set_propagation(meta: JSON, options: DeleteOptions) -> None:
-    """The garbage collector's finalizers follow the policy; without one they stay as they are."""
+def _set_propagation(meta: JSON, options: DeleteOptions, *, orphans: bool = False) -> None:
+    """The garbage collector's finalizers follow the policy; without one they stay as they are.
+
+    `orphans`: what a kind does that has none and is told nothing.
+    """
     if options.orphan is not None:
         wanted = ORPHAN if options.orphan else ""
     elif options.propagation:
         wanted = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(options.propagation, "")
+    elif orphans and not {ORPHAN, FOREGROUND} & set(meta.get("finalizers") or ()):
+        wanted = ORPHAN
     else:
         return
     finalizers: list[str] = meta.get("finalizers") or []

@@ -34,6 +34,7 @@ from twinstack.api.kinds import (
     NODES,
     PODS,
     REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
     SERVICE_ACCOUNTS,
     SERVICES,
 )
@@ -290,6 +291,41 @@ def test_foreground_and_orphaning_deletion_come_to_an_end(cluster: Bed, policy: 
             await _finish_deletions(client, name, 0)
 
     run(cluster, scenario)
+
+
+def test_a_replication_controller_keeps_its_pods_and_leaves_them_behind(cluster: Bed) -> None:
+    async def scenario(client: Client) -> None:
+        template = deployment("old", 1)["spec"]["template"]
+        body = {
+            "metadata": {"name": "old", "namespace": "default"},
+            "spec": {"replicas": 2, "selector": {"app": "old"}, "template": template},
+        }
+        await client.create(REPLICATION_CONTROLLERS, body)
+        get = partial(client.get, REPLICATION_CONTROLLERS, "old", "default")
+        await eventually(get, lambda rc: rc.status.replicas == 2)
+        await ready_all(client, "old", 150)
+        await eventually(get, lambda rc: rc.status.available_replicas == 2)
+        await client.patch(REPLICATION_CONTROLLERS, "old", "default", {"spec": {"replicas": 1}}, content_type=MERGE)
+        await eventually(lambda: pods_of(client, "old"), lambda pods: len(alive(pods)) == 1)
+        events, _ = await client.list(EVENTS, "default", field_selector="involvedObject.kind=ReplicationController")
+        assert {(event.reason, event.source.component) for event in events} >= {
+            ("SuccessfulCreate", "replication-controller")
+        }
+        # Of this kind alone the Pods stay, unless the deletion says otherwise.
+        await client.delete(REPLICATION_CONTROLLERS, "old", "default")
+        [pod] = await eventually(lambda: pods_of(client, "old"), lambda pods: not any_owned(pods))
+        assert pod.metadata.deletion_timestamp is None
+        await client.delete(PODS, pod.metadata.name, "default", grace_period=0)
+
+    run(cluster, scenario)
+
+
+def alive(pods: list[Pod]) -> list[Pod]:
+    return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+
+
+def any_owned(pods: list[Pod]) -> bool:
+    return any(pod.metadata.owner_references for pod in alive(pods)) or len(pods) != 1
 
 
 def test_every_namespace_has_an_account_and_the_certificate_and_ends_empty(cluster: Bed) -> None:

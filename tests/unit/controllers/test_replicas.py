@@ -5,9 +5,19 @@ from typing import Any
 import pytest
 from tests.unit.controllers.workloads import NOW, pod, replica_set
 
-from twinstack.api.core import PodTemplateSpec
-from twinstack.api.meta import Condition
-from twinstack.controllers.replicas import DELETION_COST, next_available, pod_body, status_of, surplus, wanted
+from twinstack.api.apps import ReplicaSetStatus
+from twinstack.api.core import PodTemplateSpec, ReplicationController, ReplicationControllerSpec
+from twinstack.api.meta import Condition, ObjectMeta
+from twinstack.controllers.replicas import (
+    DELETION_COST,
+    next_available,
+    pod_body,
+    selector,
+    status_of,
+    status_patch,
+    surplus,
+    wanted,
+)
 
 BETTER: dict[str, Any] = {"name": "better", "node": "n2", "age": 2}
 
@@ -51,6 +61,7 @@ def test_status_counts() -> None:
         pod("done", phase="Succeeded"),
     ]
     status = status_of(owner, pods, None, NOW)
+    assert isinstance(status, ReplicaSetStatus)
     assert (status.replicas, status.fully_labeled_replicas, status.ready_replicas) == (3, 2, 2)
     assert (status.available_replicas, status.terminating_replicas, status.observed_generation) == (1, 1, 7)
     assert next_available(owner, pods, NOW) == pytest.approx(20)
@@ -95,3 +106,44 @@ def test_unset_replicas_mean_one() -> None:
     owner = replica_set("web-1", 1)
     owner.spec.replicas = None
     assert wanted(owner) == 1
+
+
+def controller(selector: dict[str, str] | None = None) -> ReplicationController:
+    return ReplicationController(
+        api_version="v1",
+        kind="ReplicationController",
+        metadata=ObjectMeta(name="old", namespace="shop", uid="rc1", generation=2),
+        spec=ReplicationControllerSpec(
+            replicas=2,
+            selector={"app": "web"} if selector is None else selector,
+            template=PodTemplateSpec(metadata={"labels": {"app": "web"}}),
+        ),
+    )
+
+
+def test_a_replication_controller_is_the_same_but_for_its_selector() -> None:
+    owner = controller()
+    assert selector(owner).matches({"app": "web", "more": "x"})
+    assert not selector(owner).matches({"app": "other"})
+    assert not selector(controller({})).matches({"app": "web"}), "no selector is nobody's"
+    body = pod_body(owner)
+    assert body["metadata"]["generateName"] == "old-"
+    assert body["metadata"]["ownerReferences"][0]["kind"] == "ReplicationController"
+    status = status_of(owner, [pod("a"), pod("b", ready_for=None)], None, NOW)
+    assert status_patch(status) == {
+        "replicas": 2,
+        "fullyLabeledReplicas": 2,
+        "readyReplicas": 1,
+        "availableReplicas": 1,
+        "observedGeneration": 2,
+        "conditions": [],
+    }
+    assert status_patch(status_of(replica_set("web-1", 1), [pod("a", deleted=True)], None, NOW)) == {
+        "replicas": 0,
+        "fullyLabeledReplicas": 0,
+        "readyReplicas": 0,
+        "availableReplicas": 0,
+        "terminatingReplicas": 1,
+        "observedGeneration": 0,
+        "conditions": [],
+    }

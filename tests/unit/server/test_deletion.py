@@ -9,7 +9,7 @@ import pytest
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.api.times import format_time
-from twinstack.server.deletion import Outcome, decide
+from twinstack.server.deletion import FOREGROUND, ORPHAN, Outcome, decide
 from twinstack.server.options import DeleteOptions
 
 JSON = dict[str, Any]
@@ -92,6 +92,24 @@ def test_propagation_policy(options: DeleteOptions, before: list[str], finalizer
     decision = decide(SERVICES, pod(finalizers=before) if before else pod(), options, NOW)
     assert decision.object["metadata"].get("finalizers") == finalizers
     assert decision.outcome is (Outcome.MARK if finalizers else Outcome.REMOVE)
+
+
+@pytest.mark.parametrize(
+    ("group", "plural"), [("", "replicationcontrollers"), ("batch", "jobs"), ("apps", "deployments")]
+)
+@pytest.mark.parametrize("options", [DeleteOptions(), DeleteOptions(propagation="Background")])
+@pytest.mark.parametrize("before", [[], [FOREGROUND]])
+def test_kinds_older_than_the_garbage_collector_leave_their_dependents(
+    group: str, plural: str, options: DeleteOptions, before: list[str]
+) -> None:
+    obj: JSON = {"metadata": {"name": "x", "finalizers": list(before)}}
+    after = decide(resource(group, plural), obj, options, NOW).object["metadata"].get("finalizers")
+    if options.propagation:
+        assert after is None
+    elif before:
+        assert after == before
+    else:
+        assert (after or []) == ([] if plural == "deployments" else [ORPHAN])
 
 
 def test_events_have_no_dependents() -> None:
