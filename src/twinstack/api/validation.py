@@ -13,17 +13,21 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from twinstack.api.errors import FieldError, go_value, invalid
+from twinstack.api.errors import FieldError, go_value, invalid, required
 from twinstack.ip import CIDR, Address, IPFamily
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _NAME_PART = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_NAME_PART})?"
+_WILDCARD = rf"\*\.{_SUBDOMAIN}"
+_HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 
 _label = re.compile(_LABEL).fullmatch
 _subdomain = re.compile(_SUBDOMAIN).fullmatch
+_wildcard = re.compile(_WILDCARD).fullmatch
+_http_path = re.compile(_HTTP_PATH).fullmatch
 _name_part = re.compile(_NAME_PART).fullmatch
 _label_value = re.compile(_LABEL_VALUE).fullmatch
 _config_key = re.compile(_CONFIG_KEY).fullmatch
@@ -63,6 +67,12 @@ _LABEL_VALUE_ERROR = _regex_error(
     "my_value",
     "12345",
 )
+_WILDCARD_ERROR = _regex_error(
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+    "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+    _WILDCARD,
+    "*.example.com",
+)
 _CONFIG_KEY_ERROR = _regex_error(
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
     _CONFIG_KEY,
@@ -88,6 +98,14 @@ def dns_subdomain(value: str) -> list[str]:
     errors = [] if len(value) <= MAX_SUBDOMAIN else [f"must be no more than {MAX_SUBDOMAIN} characters"]
     if not _subdomain(value):
         errors.append(_SUBDOMAIN_ERROR)
+    return errors
+
+
+def wildcard_subdomain(value: str) -> list[str]:
+    """`*.` and an RFC 1123 subdomain."""
+    errors = [] if len(value) <= MAX_SUBDOMAIN else [f"must be no more than {MAX_SUBDOMAIN} characters"]
+    if not _wildcard(value):
+        errors.append(_WILDCARD_ERROR)
     return errors
 
 
@@ -187,6 +205,19 @@ def labels(field: str, values: Mapping[str, str]) -> list[FieldError]:
 def each(field: str, value: str, messages: Iterable[str]) -> list[FieldError]:
     """One Invalid a message."""
     return [invalid(field, value, message) for message in messages]
+
+
+def domain_path(field: str, value: str) -> list[FieldError]:
+    """A subdomain and an HTTP path: `example.com/controller`."""
+    if not value:
+        return [required(field)]
+    domain, _, path = value.partition("/")
+    if not domain or not path:
+        return [invalid(field, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    errors = each(field, domain, dns_subdomain(domain))
+    if not _http_path(path):
+        errors.append(invalid(field, path, f"Invalid path (regex used for validation is '{_HTTP_PATH}')"))
+    return errors
 
 
 # IP addresses and CIDR blocks ----------------------------------------------------------------------------------

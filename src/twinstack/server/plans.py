@@ -170,13 +170,16 @@ class Planner:
             fieldmanagers.track_update(route, new, old, supplied, options, ctx.now)
         elif managed:
             new["metadata"]["managedFields"] = managed
-        status = route.subresource == "status"
-        change = strategy.update_status(ctx, new, old) if status else strategy.update(ctx, new, old)
+        change = strategy.update_subresource(ctx, route.subresource, new, old)
         result = shaped(route, change.object)
         plan = Plan(view, result, [*repeated, *change.warnings])
         if not change.also and fieldmanagers.settles(result, old):
             return plan.unchanged(version)
-        if row.generation and not status and objectmeta.content_changed(result, old, strategy.counted_metadata):
+        if (
+            row.generation
+            and route.subresource != "status"
+            and objectmeta.content_changed(result, old, strategy.counted_metadata)
+        ):
             objectmeta.bump_generation(result["metadata"])
         return self._store_update(route, plan, result, version, change.also, ctx)
 

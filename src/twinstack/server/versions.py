@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from twinstack.api.resources import Resource
 from twinstack.api.selectors import selectable_fields
-from twinstack.server import event_forms
+from twinstack.server import autoscaler_forms, event_forms
 
 JSON = dict[str, Any]
 
@@ -68,26 +68,39 @@ class Version:
         return Version(self.key, revision, encode(obj))
 
 
+class _Forms(NamedTuple):
+    """From what is stored to what a resource shows, and back."""
+
+    shown: Callable[[JSON], JSON]
+    stored: Callable[[JSON], JSON]
+
+
+_FORMS = {
+    ("events.k8s.io/v1", "events"): _Forms(event_forms.to_events_v1, event_forms.to_core),
+    ("autoscaling/v1", "horizontalpodautoscalers"): _Forms(autoscaler_forms.to_v1, autoscaler_forms.to_v2),
+}
+
+
 class View:
     """How a resource shows stored objects: as they are, unless two resources share a storage."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
-        self._converted = resource.group == "events.k8s.io"  # stored in the form of core/v1
-        self.stores_as_shown = not self._converted
+        self._forms = _FORMS.get((resource.group_version, resource.plural))
+        self.stores_as_shown = self._forms is None
 
     def show(self, version: Version) -> bytes:
         """The JSON of the object."""
-        return encode(self.read(version)) if self._converted else version.value
+        return encode(self.read(version)) if self._forms else version.value
 
     def read(self, version: Version) -> JSON:
         """The object, decoded; the caller may change it."""
         obj = version.decode()
-        return event_forms.to_events_v1(obj) if self._converted else obj
+        return self._forms.shown(obj) if self._forms else obj
 
     def store(self, obj: JSON) -> JSON:
         """The stored form of an object of this resource."""
-        return event_forms.to_core(obj) if self._converted else obj
+        return self._forms.stored(obj) if self._forms else obj
 
     def encode(self, obj: JSON) -> bytes:
         return encode(self.store(obj))

@@ -143,6 +143,10 @@ class Strategy:
             return {"f:spec": {}}
         return {"f:status": {}} if resource.has_status and subresource != "scale" else {}
 
+    def update_subresource(self, ctx: WriteContext, subresource: str, new: JSON, old: JSON) -> Change:
+        """What a write of a subresource comes to; `scale` is an update of the object itself."""
+        return self.update_status(ctx, new, old) if subresource == "status" else self.update(ctx, new, old)
+
     def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
         """What else goes when the object really leaves the store."""
         return []

@@ -10,6 +10,7 @@ from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, no
 from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
+from twinstack.server.strategy import priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
 from twinstack.server.strategy.pod_qos import qos_class
@@ -19,7 +20,6 @@ from twinstack.server.strategy.pod_warnings import pod_warnings
 
 JSON = dict[str, Any]
 
-_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATION_SECONDS = 300
 _CONDITION_STATUSES = ("False", "True", "Unknown")
@@ -101,13 +101,16 @@ def _same_pod_ips(status: JSON) -> None:
 
 
 def _admit_priority(ctx: WriteContext, obj: JSON) -> None:
-    """Admission plugin Priority, with the two classes every cluster has. Raises StatusError 403."""
+    """Admission plugin Priority. Raises StatusError 403."""
     spec = obj["spec"]
     name = spec.get("priorityClassName", "")
-    if name and name not in _PRIORITIES:
+    found = priorities.class_of(ctx.reader, name)
+    if found is None:
         raise _forbidden(ctx, obj, f"no PriorityClass with name {name} was found")
-    value = _PRIORITIES.get(name, 0)
-    if "priority" in spec and spec["priority"] != value:
+    if found and not name:
+        spec["priorityClassName"] = found["metadata"]["name"]
+    value, policy = found.get("value", 0), found.get("preemptionPolicy", priorities.PREEMPT)
+    if spec.get("priority", value) != value:
         raise _forbidden(
             ctx,
             obj,
@@ -115,24 +118,29 @@ def _admit_priority(ctx: WriteContext, obj: JSON) -> None:
             f"priority admission controller computed {value} from the given PriorityClass name",
         )
     spec["priority"] = value
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    if spec["preemptionPolicy"] != "PreemptLowerPriority":
+    if spec.get("preemptionPolicy", policy) != policy:
         raise _forbidden(
             ctx,
             obj,
             f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be provided in pod spec; "
-            "priority admission controller computed PreemptLowerPriority from the given PriorityClass name",
+            f"priority admission controller computed {policy} from the given PriorityClass name",
         )
+    spec["preemptionPolicy"] = policy
 
 
 def _admit_runtime_class(ctx: WriteContext, obj: JSON) -> None:
-    """Admission plugin RuntimeClass; there are no runtime classes here. Raises StatusError 403."""
-    name = obj["spec"].get("runtimeClassName")
-    if name:
+    """Admission plugin RuntimeClass. Raises StatusError 403."""
+    spec = obj["spec"]
+    name = spec.get("runtimeClassName")
+    found = ctx.reader.get(runtimeclasses.CLASSES, "", name) if name else {}
+    if found is None:
         raise _forbidden(ctx, obj, f'pod rejected: RuntimeClass "{name}" not found')
-    if obj["spec"].get("overhead"):
+    if spec.get("overhead") and not (found.get("overhead") or {}).get("podFixed"):
         detail = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
         raise _forbidden(ctx, obj, detail)
+    problem = runtimeclasses.apply_class(spec, found)
+    if problem:
+        raise _forbidden(ctx, obj, problem)
 
 
 def _forbidden(ctx: WriteContext, obj: JSON, detail: str) -> StatusError:
