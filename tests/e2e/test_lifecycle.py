@@ -60,7 +60,8 @@ def test_up_again_changes_nothing_and_completes_what_is_missing(new_cluster: Cal
     assert "is running" in cluster.up()
     assert part_ids(cluster) == pids
     refused = cluster.up("--nodes", "3", "--ip-family", "ipv4", expect=1)
-    assert "--nodes 3 (it has 1), --ip-family ipv4 (it is dual-stack, IPv4 first)" in refused
+    assert "Services in 10.96.0.0/16 (they are in 10.96.0.0/16,fd00:10:96::/112)" in refused
+    assert part_ids(cluster) == pids
     assert f"twinstack down --name {cluster.name}" in refused
     os.kill(supervisor(cluster), 9)
     until(lambda: not cluster.status()["supervisor"], "the supervisor is gone")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.yamltext import to_yaml
 from twinstack.ip import Address
 from twinstack.pki.ca import CertificateAuthority
 from twinstack.pki.files import write_secret
@@ -41,7 +42,7 @@ def issue(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
     ]
     users += [
         (f"node-{index}", f"system:node:{configuration.node_name(index)}", "system:nodes", switch)
-        for index in range(1, configuration.nodes + 1)
+        for index in configuration.node_indexes
     ]
     for file, user, group, server in users:
         access = _issue_access(authority, configuration.name, user, group, server)
@@ -69,7 +70,7 @@ def _issue_servers(configuration: ClusterConfiguration, paths: ClusterPaths, aut
     _write_pair(paths.pki, "apiserver", pair)
     pair = authority.issue("kube-apiserver-kubelet-client", ["system:masters"], client=True)
     _write_pair(paths.pki, "apiserver-kubelet-client", pair)
-    for index in range(1, configuration.nodes + 1):
+    for index in configuration.node_indexes:
         name = configuration.node_name(index)
         pair = authority.issue(
             f"system:node:{name}", ["system:nodes"], [name], configuration.node_addresses(index), server=True
@@ -113,22 +114,3 @@ def _base64(data: bytes) -> str:
 
 def _host(address: Address) -> str:
     return f"[{address}]" if address.family == "IPv6" else str(address)
-
-
-def to_yaml(value: object, indent: str = "") -> str:
-    """The YAML of plain values as kubeconfigs hold them: mappings, lists of mappings, strings."""
-    lines: list[str] = []
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, dict):
-                lines += [f"{indent}{key}:", to_yaml(item, indent + "  ").rstrip("\n")]
-            elif isinstance(item, list):
-                lines += [f"{indent}{key}:", *(_list_item(entry, indent) for entry in item)]
-            else:
-                lines.append(f"{indent}{key}: {item if str(item).isalnum() else json.dumps(item)}")
-    return "\n".join(lines) + "\n"
-
-
-def _list_item(entry: object, indent: str) -> str:
-    text = to_yaml(entry, indent + "  ").rstrip("\n")
-    return f"{indent}- {text[len(indent) + 2 :]}"

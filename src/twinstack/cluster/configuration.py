@@ -6,7 +6,7 @@ The order of the families in the CIDR lists decides which one is primary.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twinstack.cluster.errors import ClusterError
@@ -16,6 +16,7 @@ from twinstack.ip.addresses import parse_cidrs
 DEFAULT_NAME = "twinstack"
 DEFAULT_NODES = 2
 DEFAULT_API_PORT = 6443
+DEFAULT_NODE_PORTS = "30000-32767"
 MAX_NODES = 100
 
 FAMILIES = {
@@ -37,9 +38,23 @@ SERVICE_CIDR = {
 }
 NODE_MASK_SIZE = {IPFamily.IPV4: 24, IPFamily.IPV6: 64}  # the part of the pod CIDR that one node gets
 _MASK_DIFFERENCE = 16  # a controller manager refuses node masks further than this below the cluster's
-_SERVICE_PREFIX = {IPFamily.IPV4: (8, 30), IPFamily.IPV6: (64, 126)}  # /64: the widest that the API allocates from
+# From the widest that the API allocates from (IPv6), to the least that holds the tenth address, as kubeadm asks.
+_SERVICE_PREFIX = {IPFamily.IPV4: (8, 28), IPFamily.IPV6: (64, 124)}
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?")  # node names and socket paths hold it
+_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
+
+
+class Terms(NamedTuple):
+    """What the parts of a configuration are called where a person wrote them."""
+
+    services: str
+    pods: str
+    nodes: str
+    family: str
+
+
+FLAGS = Terms("--service-cidr", "--pod-cidr", "--nodes", "--ip-family")
 
 
 class ClusterConfiguration(NamedTuple):
@@ -50,6 +65,9 @@ class ClusterConfiguration(NamedTuple):
     service_cidrs: tuple[CIDR, ...]
     pod_cidrs: tuple[CIDR, ...]
     api_port: int
+    node_ports: str = DEFAULT_NODE_PORTS  # `first-last`
+    proxy: bool = True  # whether Services are served; otherwise another program is to do it
+    node_labels: tuple[Mapping[str, str], ...] = ()  # of node 1, node 2 …; may be shorter than there are nodes
 
     @property
     def service_families(self) -> tuple[IPFamily, ...]:
@@ -66,8 +84,12 @@ class ClusterConfiguration(NamedTuple):
         """Where the API server is reached from nodes and pods, Services' primary family first."""
         return tuple(NODE_NETWORK[family].address(1) for family in self.service_families)
 
-    def node_name(self, index: int) -> str:
+    @property
+    def node_indexes(self) -> range:
         """Nodes count from 1."""
+        return range(1, self.nodes + 1)
+
+    def node_name(self, index: int) -> str:
         return f"{self.name}-{index}"
 
     def node_addresses(self, index: int) -> tuple[Address, ...]:
@@ -75,6 +97,10 @@ class ClusterConfiguration(NamedTuple):
         number = 10 + index
         offset = {IPFamily.IPV4: number, IPFamily.IPV6: int(str(number), 16)}
         return tuple(NODE_NETWORK[family].address(offset[family]) for family in self.pod_families)
+
+    def labels(self, index: int) -> Mapping[str, str]:
+        """What a node is labelled with besides its agent's own labels."""
+        return self.node_labels[index - 1] if index <= len(self.node_labels) else {}
 
     @property
     def description(self) -> str:
@@ -90,6 +116,9 @@ class ClusterConfiguration(NamedTuple):
             "serviceCIDRs": [str(block) for block in self.service_cidrs],
             "podCIDRs": [str(block) for block in self.pod_cidrs],
             "apiPort": self.api_port,
+            "nodePorts": self.node_ports,
+            "proxy": self.proxy,
+            "nodeLabels": [dict(labels) for labels in self.node_labels],
         }
 
     @classmethod
@@ -101,59 +130,30 @@ class ClusterConfiguration(NamedTuple):
             tuple(map(CIDR.parse, data["serviceCIDRs"])),
             tuple(map(CIDR.parse, data["podCIDRs"])),
             data["apiPort"],
+            data["nodePorts"],
+            data["proxy"],
+            tuple(data["nodeLabels"]),
         )
 
 
-class Wishes(NamedTuple):
-    """What was asked for on the command line; None where nothing was said."""
-
-    name: str = DEFAULT_NAME
-    nodes: int | None = None
-    ip_family: str | None = None
-    service_cidr: str | None = None
-    pod_cidr: str | None = None
-    api_port: int | None = None
-
-
-def configure(wishes: Wishes, api_port: int) -> ClusterConfiguration:
-    """The cluster that `wishes` describe, served on `api_port`. Raises ClusterError with advice."""
-    check_name(wishes.name)
-    nodes = DEFAULT_NODES if wishes.nodes is None else wishes.nodes
+def check(configuration: ClusterConfiguration, terms: Terms = FLAGS) -> None:
+    """Raises ClusterError, in the terms of whoever wrote it, for a cluster that cannot be."""
+    check_name(configuration.name)
+    nodes = configuration.nodes
     if not 1 <= nodes <= MAX_NODES:
-        raise ClusterError(f"--nodes {nodes}: a local cluster has 1 to {MAX_NODES} nodes")
-    services = _blocks("--service-cidr", wishes.service_cidr)
-    pods = _blocks("--pod-cidr", wishes.pod_cidr)
-    families = _families(wishes, services, pods)
-    services = services or tuple(SERVICE_CIDR[family] for family in families)
-    pods = pods or tuple(POD_CIDR[family] for family in families)
-    for block in services:
-        _check_service_block(block)
-    for block in pods:
-        _check_pod_block(block, nodes)
-    _check_overlaps(services, pods)
-    return ClusterConfiguration(wishes.name, nodes, services, pods, api_port)
-
-
-def differences(wishes: Wishes, existing: ClusterConfiguration) -> list[str]:
-    """The flags that ask for something else than `existing` is; empty when it is what was asked for."""
-    filled = wishes._replace(
-        service_cidr=wishes.service_cidr or (None if wishes.ip_family else _text(existing.service_cidrs)),
-        pod_cidr=wishes.pod_cidr or (None if wishes.ip_family else _text(existing.pod_cidrs)),
-        nodes=existing.nodes if wishes.nodes is None else wishes.nodes,
-    )
-    wanted = configure(filled, existing.api_port if wishes.api_port is None else wishes.api_port)
-    found = []
-    if wanted.nodes != existing.nodes:
-        found.append(f"--nodes {wanted.nodes} (it has {existing.nodes})")
-    if wishes.ip_family is not None and set(wanted.service_families) != set(existing.service_families):
-        found.append(f"--ip-family {wishes.ip_family} (it is {existing.description})")
-    if wishes.service_cidr is not None and wanted.service_cidrs != existing.service_cidrs:
-        found.append(f"--service-cidr {wishes.service_cidr} (it has {_text(existing.service_cidrs)})")
-    if wishes.pod_cidr is not None and wanted.pod_cidrs != existing.pod_cidrs:
-        found.append(f"--pod-cidr {wishes.pod_cidr} (it has {_text(existing.pod_cidrs)})")
-    if wanted.api_port != existing.api_port:
-        found.append(f"--api-port {wanted.api_port} (it has {existing.api_port})")
-    return found
+        raise ClusterError(f"{terms.nodes} {nodes}: a local cluster has 1 to {MAX_NODES} nodes")
+    services, pods = configuration.service_families, configuration.pod_families
+    if set(services) != set(pods):
+        raise ClusterError(
+            f"Services are of {names(services)} and pods of {names(pods)}",
+            f"give {terms.services} and {terms.pods} the same families",
+        )
+    for block in configuration.service_cidrs:
+        _check_service_block(block, terms.services)
+    for block in configuration.pod_cidrs:
+        _check_pod_block(block, nodes, terms.pods)
+    _check_overlaps(configuration, terms)
+    _check_node_ports(configuration.node_ports)
 
 
 def check_name(name: str) -> None:
@@ -165,73 +165,64 @@ def check_name(name: str) -> None:
         )
 
 
-def _text(blocks: Sequence[CIDR]) -> str:
-    return ",".join(map(str, blocks))
-
-
-def _blocks(flag: str, text: str | None) -> tuple[CIDR, ...]:
-    if text is None:
-        return ()
+def blocks(term: str, text: str) -> tuple[CIDR, ...]:
+    """One block, or one a family, primary first. Raises ClusterError, also for bits set behind the prefix."""
     try:
-        return tuple(parse_cidrs(text))
+        found = tuple(parse_cidrs(text))
+        for part, block in zip(text.split(","), found, strict=True):
+            if Address.parse(part.partition("/")[0]) != block.first:
+                raise ClusterError(f"{term}: {part} has bits set behind its prefix", f"write {block}")
     except ValueError as error:
         raise ClusterError(
-            f"{flag}: {error}", f"write one block, or one a family: {flag} 10.1.0.0/16,fd00:1::/112"
+            f"{term}: {error}", f"write one block, or one a family: {term} 10.1.0.0/16,fd00:1::/112"
         ) from None
+    return found
 
 
-def _families(wishes: Wishes, services: tuple[CIDR, ...], pods: tuple[CIDR, ...]) -> tuple[IPFamily, ...]:
-    """The lists decide; without any, `--ip-family` does."""
-    of_services = tuple(block.family for block in services)
-    of_pods = tuple(block.family for block in pods)
-    if services and pods and set(of_services) != set(of_pods):
-        raise ClusterError(
-            f"Services are of {_names(of_services)} and pods of {_names(of_pods)}",
-            "give --service-cidr and --pod-cidr the same families",
-        )
-    families = of_services or of_pods
-    if wishes.ip_family is None:
-        return families or FAMILIES["dual"]
-    wanted = FAMILIES[wishes.ip_family]
-    if families and set(families) != set(wanted):
-        raise ClusterError(
-            f"--ip-family {wishes.ip_family} contradicts the CIDR blocks, which are of {_names(families)}",
-            "leave --ip-family out: the blocks decide",
-        )
-    return families or wanted
+def block_text(cidrs: Sequence[CIDR]) -> str:
+    """As flags have it: `10.96.0.0/16,fd00:10:96::/112`."""
+    return ",".join(map(str, cidrs))
 
 
-def _names(families: Sequence[IPFamily]) -> str:
+def names(families: Sequence[IPFamily]) -> str:
+    """For people: `IPv4 and IPv6`."""
     return " and ".join(families)
 
 
-def _check_service_block(block: CIDR) -> None:
+def _check_service_block(block: CIDR, term: str) -> None:
     low, high = _SERVICE_PREFIX[block.family]
-    if not low <= block.prefix <= high:
-        raise ClusterError(
-            f"--service-cidr: {block} is not between /{low} and /{high}", f"the default is {SERVICE_CIDR[block.family]}"
-        )
+    if block.prefix > high:
+        raise ClusterError(f"{term}: {block} is too small, it holds {block.size} addresses", f"use /{high} or larger")
+    if block.prefix < low:
+        raise ClusterError(f"{term}: {block} is too large", f"use /{low} or a smaller block")
 
 
-def _check_pod_block(block: CIDR, nodes: int) -> None:
+def _check_pod_block(block: CIDR, nodes: int, term: str) -> None:
     mask = NODE_MASK_SIZE[block.family]
     if block.prefix < mask - _MASK_DIFFERENCE:
         raise ClusterError(
-            f"--pod-cidr: {block} is too large for nodes of a /{mask} each",
+            f"{term}: {block} is too large for nodes of a /{mask} each",
             f"use /{mask - _MASK_DIFFERENCE} or a smaller block",
         )
     room = 1 << (mask - block.prefix) if block.prefix <= mask else 0
     if room < nodes:
         raise ClusterError(
-            f"--pod-cidr: {block} has no room for {nodes} node{'s' * (nodes > 1)} of a /{mask} each",
+            f"{term}: {block} has no room for {nodes} node{'s' * (nodes > 1)} of a /{mask} each",
             f"use /{mask - (nodes - 1).bit_length()} or a larger block",
         )
 
 
-def _check_overlaps(services: Sequence[CIDR], pods: Sequence[CIDR]) -> None:
-    named = [("--service-cidr", block) for block in services] + [("--pod-cidr", block) for block in pods]
-    named += [("the network of the nodes", NODE_NETWORK[block.family]) for block in services]
+def _check_overlaps(configuration: ClusterConfiguration, terms: Terms) -> None:
+    named = [(terms.services, block) for block in configuration.service_cidrs]
+    named += [(terms.pods, block) for block in configuration.pod_cidrs]
+    named += [("the network of the nodes", NODE_NETWORK[family]) for family in configuration.service_families]
     for position, (first, one) in enumerate(named):
         for second, other in named[position + 1 :]:
             if one.overlaps(other):
                 raise ClusterError(f"{first} {one} overlaps {second} {other}", "choose blocks that are apart")
+
+
+def _check_node_ports(text: str) -> None:
+    found = _PORT_RANGE.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ClusterError(f"{text!r} is no range of node ports", f"write it as {DEFAULT_NODE_PORTS}")

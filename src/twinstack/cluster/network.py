@@ -49,13 +49,15 @@ _SWITCH_IF_PRESENT = {"net/bridge/bridge-nf-call-iptables": "0", "net/bridge/bri
 
 
 def ensure(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
-    """Make what is missing of the switch and the nodes. Nodes are connected again when the switch is new.
+    """Make what is missing of the switch and the nodes, addresses included.
+
+    Nodes are connected again when the switch is new.
 
     Raises PermissionError without root, OSError when the kernel refuses.
     """
     socket = _ensure_switch(configuration, paths.switch)
     try:
-        for index in range(1, configuration.nodes + 1):
+        for index in configuration.node_indexes:
             _ensure_node(configuration, socket, paths.node(index), index)
     finally:
         socket.close()
@@ -69,24 +71,27 @@ def remove(paths: ClusterPaths) -> None:
 
 def _ensure_switch(configuration: ClusterConfiguration, path: Path) -> netlink.NetlinkSocket:
     """A route socket inside the switch."""
-    if namespaces.is_pinned(path):
-        return namespaces.inside(path, lambda: netlink.NetlinkSocket(netlink.ROUTE))
+    addresses = [
+        links.add_address(_BRIDGE, address, NODE_NETWORK[address.family].prefix)
+        for address in configuration.switch_addresses
+    ]
 
-    def setup() -> netlink.NetlinkSocket:
-        sysctl.write(_COMMON)
-        sysctl.write({name: value for name, value in _SWITCH_IF_PRESENT.items() if os.path.exists(sysctl.ROOT + name)})
+    def complete(*links_first: bytes) -> netlink.NetlinkSocket:
         socket = netlink.NetlinkSocket(netlink.ROUTE)
-        addresses = [
-            links.add_address(_BRIDGE, address, NODE_NETWORK[address.family].prefix)
-            for address in configuration.switch_addresses
-        ]
         try:
-            socket.request([links.link_up(links.LOOPBACK), links.bridge("br0", _BRIDGE), *addresses])
+            socket.request([*links_first, *addresses])
         except BaseException:
             socket.close()
             raise
         return socket
 
+    def setup() -> netlink.NetlinkSocket:
+        sysctl.write(_COMMON)
+        sysctl.write({name: value for name, value in _SWITCH_IF_PRESENT.items() if os.path.exists(sysctl.ROOT + name)})
+        return complete(links.link_up(links.LOOPBACK), links.bridge("br0", _BRIDGE))
+
+    if namespaces.is_pinned(path):
+        return namespaces.inside(path, complete)
     path.unlink(missing_ok=True)  # the empty file of a pin that a reboot took away
     return namespaces.create(path, setup)
 
@@ -96,7 +101,9 @@ def _ensure_node(configuration: ClusterConfiguration, switch: netlink.NetlinkSoc
         path.unlink(missing_ok=True)
         namespaces.create(path, lambda: sysctl.write(_COMMON))
     if not _is_connected(path):
-        _connect(configuration, switch, path, index)
+        _connect(switch, path, index)
+    namespaces.inside(path, lambda: _address(configuration, index))
+    switch.get(*links.link(_FIRST_PORT + index))  # asking makes the kernel notice the carrier now, not a second later
 
 
 def _is_connected(path: Path) -> bool:
@@ -110,8 +117,8 @@ def _is_connected(path: Path) -> bool:
     return namespaces.inside(path, has_link)
 
 
-def _connect(configuration: ClusterConfiguration, switch: netlink.NetlinkSocket, path: Path, index: int) -> None:
-    """One veth pair, its addresses, and a default route a family through the switch."""
+def _connect(switch: netlink.NetlinkSocket, path: Path, index: int) -> None:
+    """One veth pair between a node and the switch."""
     port = _FIRST_PORT + index
     _delete_if_present(switch, port)  # the port of a node that is gone lives a moment longer than the node
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -121,24 +128,24 @@ def _connect(configuration: ClusterConfiguration, switch: netlink.NetlinkSocket,
     finally:
         os.close(descriptor)
 
-    def setup() -> None:
-        socket = netlink.NetlinkSocket(netlink.ROUTE)
-        messages = [links.link_up(links.LOOPBACK), links.link_up(_ETH0)]
-        for address in configuration.node_addresses(index):
-            network = NODE_NETWORK[address.family]
-            messages.append(links.add_address(_ETH0, address, network.prefix))
-        # A Service's address must have a route before the proxy can translate it.
-        messages += [
-            links.add_route(None, _ETH0, family=family, via=NODE_NETWORK[family].address(1))
-            for family in configuration.pod_families
-        ]
-        try:
-            socket.request(messages)
-        finally:
-            socket.close()
 
-    namespaces.inside(path, setup)
-    switch.get(*links.link(port))  # asking makes the kernel notice the carrier now, not up to a second later
+def _address(configuration: ClusterConfiguration, index: int) -> None:
+    """A node's addresses and a default route a family through the switch, in the calling thread's namespace."""
+    messages = [links.link_up(links.LOOPBACK), links.link_up(_ETH0)]
+    messages += [
+        links.add_address(_ETH0, address, NODE_NETWORK[address.family].prefix)
+        for address in configuration.node_addresses(index)
+    ]
+    # A Service's address must have a route before the proxy can translate it.
+    messages += [
+        links.add_route(None, _ETH0, family=family, via=NODE_NETWORK[family].address(1))
+        for family in configuration.pod_families
+    ]
+    socket = netlink.NetlinkSocket(netlink.ROUTE)
+    try:
+        socket.request(messages)
+    finally:
+        socket.close()
 
 
 def _delete_if_present(socket: netlink.NetlinkSocket, index: int) -> None:

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     own = paths(args.name)
     cluster = own.required()
     known = {"switch": own.switch}
-    for index in range(1, cluster.nodes + 1):
+    for index in cluster.node_indexes:
         known[str(index)] = known[cluster.node_name(index)] = own.node(index)
     if args.node not in known:
-        names = ", ".join(cluster.node_name(index) for index in range(1, cluster.nodes + 1))
+        names = ", ".join(cluster.node_name(index) for index in cluster.node_indexes)
         raise ClusterError(f"no node {args.node!r} in cluster {cluster.name}", f"its nodes: {names}")
     words = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ class Part(NamedTuple):
     namespace: Path | None = None
     node: str = ""
 
+    @property
+    def fingerprint(self) -> str:
+        """Differs between parts that are called differently."""
+        return format(zlib.crc32("\0".join((*self.arguments, str(self.namespace))).encode()), "08x")
+
 
 def program() -> tuple[str, ...]:
     """How to start this very installation of `twinstack`."""
@@ -30,15 +36,17 @@ def cluster_parts(configuration: ClusterConfiguration, paths: ClusterPaths) -> l
     """All parts in the order in which they start; the API server, which the others wait for, is the first."""
     parts = [_server(configuration, paths), _controllers(configuration, paths)]
     parts.append(Part("scheduler", ("scheduler", *_flags(kubeconfig=_kubeconfig(paths, "scheduler")))))
-    indexes = range(1, configuration.nodes + 1)
+    indexes = configuration.node_indexes
     parts += [_node(configuration, paths, index) for index in indexes]
-    parts += [_proxy(configuration, paths, index) for index in indexes]
-    return parts
+    if configuration.proxy:
+        parts += [_proxy(configuration, paths, index) for index in indexes]
+    return [*parts, Part("configuration", ("follow", "--name", paths.name))]
 
 
 def _server(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
     flags = _flags(
         service_cluster_ip_range=_text(configuration.service_cidrs),
+        service_node_port_range=configuration.node_ports,
         secure_port=configuration.api_port,
         advertise_address=_text(configuration.switch_addresses),
         network_namespace=paths.switch,
@@ -82,6 +90,9 @@ def _node(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) 
         runtime_dir=paths.node_run(index),
         netns_prefix=paths.pod_prefix(index),
     )
+    labels = ",".join(f"{key}={value}" for key, value in configuration.labels(index).items())
+    if labels:
+        flags += _flags(node_labels=labels)
     return Part(f"node-{index}", ("node", *flags), paths.node(index), name)
 
 

@@ -12,12 +12,14 @@ from twinstack.api.kinds import NODES
 from twinstack.client import kubeconfig
 from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
-from twinstack.cluster import watcher
+from twinstack.cluster import changes, rollout, watcher
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.errors import ClusterError
+from twinstack.cluster.outcome import REFUSED, ROLLING, Outcome
 from twinstack.cluster.state import ClusterPaths, name_flag
 
 _LOOK_AFTER_PARTS = 0.5  # seconds between looks at what the supervisor says while waiting
+_LOOK_AFTER_CHANGE = 0.1  # seconds between looks at how far a change has come
 _HOPELESS = 4  # starts of a part that all failed
 _LOG_LINES = 12
 
@@ -44,10 +46,50 @@ def wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: float, pro
         ) from None
 
 
+def change(
+    cluster: ClusterConfiguration, wanted: ClusterConfiguration, paths: ClusterPaths, timeout: float, progress: Progress
+) -> str:
+    """Edit the cluster's configuration object and block until the cluster has become that.
+
+    Returns what is left for people to do. Raises ClusterError when it was refused or did not come to an end.
+    """
+    try:
+        outcome = asyncio.run(_change(wanted, paths, timeout))
+    except TimeoutError:
+        raise ClusterError(
+            f"the change is not made after {timeout:g} s: {Outcome.load(paths).message or 'it has not begun'}",
+            f"it goes on; `twinstack status{name_flag(cluster.name)}` shows how far it is",
+        ) from None
+    if outcome.state == REFUSED:
+        raise ClusterError(outcome.message)
+    for text in changes.differences(cluster, wanted):
+        progress.done(text)
+    return outcome.message
+
+
+async def _change(wanted: ClusterConfiguration, paths: ClusterPaths, timeout: float) -> Outcome:
+    client = Client(kubeconfig.load(str(paths.kubeconfigs / "admin.json")), user_agent="twinstack-up")
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    version = int(await rollout.edit(client, wanted))
+                    break
+                except OSError:
+                    await asyncio.sleep(_LOOK_AFTER_PARTS)
+            while True:
+                outcome = Outcome.load(paths)
+                if int(outcome.version) >= version and outcome.state != ROLLING:
+                    return outcome
+                await asyncio.sleep(_LOOK_AFTER_CHANGE)
+    finally:
+        await client.close()
+
+
 async def _wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: float, progress: Progress) -> None:
     access = kubeconfig.load(str(paths.kubeconfigs / "admin.json"))
     client = Client(access, user_agent="twinstack-up")
-    missing = {cluster.node_name(index) for index in range(1, cluster.nodes + 1)}
+    missing = {cluster.node_name(index) for index in cluster.node_indexes}
     told: set[str] = set()
     all_ready = asyncio.Event()
 
@@ -77,6 +119,7 @@ async def _wait(cluster: ClusterConfiguration, paths: ClusterPaths, timeout: flo
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()
+        await rollout.publish(client, cluster)
     finally:
         for task in tasks:
             task.cancel()
@@ -116,7 +159,7 @@ def _open_ends(cluster: ClusterConfiguration, paths: ClusterPaths) -> list[str]:
         nodes = asyncio.run(list_nodes(paths, 2.0))
     except OSError as error:
         return [*found, f"the API server does not answer ({error})"]
-    for index in range(1, cluster.nodes + 1):
+    for index in cluster.node_indexes:
         name = cluster.node_name(index)
         node = nodes.get(name)
         if node is None:

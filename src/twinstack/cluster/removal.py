@@ -8,13 +8,13 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from twinstack.cluster import network
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import DEFAULT_HOME, RUN, ClusterPaths
-from twinstack.linux import mounts, processes
+from twinstack.linux import mounts, namespaces, processes
 from twinstack.linux.processes import Process
 
 _ROUNDS = 5  # of killing, because a process may start another one while it is found
@@ -23,7 +23,7 @@ _ROUND = 1.0  # seconds for the killed of one round to end
 
 def sweep(paths: ClusterPaths) -> None:
     """End the cluster's processes, detach its mounts, free its namespaces, delete its files. Idempotent."""
-    _end_processes(paths)
+    _end(lambda: cluster_processes(paths))
     for directory in (paths.root, paths.run):
         mounts.unmount_below(str(directory))
     network.remove(paths)
@@ -34,6 +34,18 @@ def sweep(paths: ClusterPaths) -> None:
     if paths.root.parent == DEFAULT_HOME:
         with contextlib.suppress(OSError):  # other clusters' state is there
             DEFAULT_HOME.rmdir()
+
+
+def sweep_node(paths: ClusterPaths, index: int) -> None:
+    """The same for one node whose parts have ended. Idempotent."""
+    pinned = paths.node_namespaces(index)
+    _end(lambda: _processes_in(pinned))
+    for directory in (paths.node_root(index), paths.node_run(index)):
+        mounts.unmount_below(str(directory))
+    for path in pinned:
+        namespaces.remove(path)
+    for directory in (paths.node_run(index), paths.node_root(index)):
+        _delete(directory)
 
 
 def _delete(directory: Path) -> None:
@@ -48,10 +60,10 @@ def _delete(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def _end_processes(paths: ClusterPaths) -> None:
-    """SIGKILL everything that belongs to the cluster until nothing does."""
+def _end(find: Callable[[], Iterator[Process]]) -> None:
+    """SIGKILL everything that is found until nothing is."""
     for _ in range(_ROUNDS):
-        found = list(cluster_processes(paths))
+        found = list(find())
         if not found:
             return
         _kill(found)
@@ -82,12 +94,16 @@ def _kill(found: list[Process]) -> None:
 
 def cluster_processes(paths: ClusterPaths) -> Iterator[Process]:
     """Processes in the cluster's namespaces, and its parts and supervisor in the host's; zombies and we excepted."""
-    own = {path.stat().st_ino for path in paths.namespaces()}
+    return _processes_in(paths.namespaces(), lambda pid: _is_part(pid, paths))
+
+
+def _processes_in(pinned: Sequence[Path], also: Callable[[str], bool] = lambda pid: False) -> Iterator[Process]:
+    own = {path.stat().st_ino for path in pinned}
     for entry in os.listdir("/proc"):
         if not entry.isdecimal() or int(entry) == os.getpid():
             continue
         try:
-            belongs = os.stat(f"/proc/{entry}/ns/net").st_ino in own or _is_part(entry, paths)
+            belongs = os.stat(f"/proc/{entry}/ns/net").st_ino in own or also(entry)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended, or it is so well protected that it is none of ours
         process = processes.identify(int(entry)) if belongs else None
@@ -99,6 +115,6 @@ def _is_part(pid: str, paths: ClusterPaths) -> bool:
     """A part is started with a file of this cluster, which no program of a person is."""
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         words = file.read().decode(errors="replace").split("\0")[:-1]
-    if words[-3:] == ["supervise", "--name", paths.name]:
+    if words[-3:-2] in (["supervise"], ["follow"]) and words[-2:] == ["--name", paths.name]:
         return True
     return any(word.startswith(f"{paths.kubeconfigs}/") or word == str(paths.database) for word in words[2:])

@@ -80,6 +80,11 @@ class ClusterPaths(NamedTuple):
         return self.run / "state"
 
     @property
+    def rollout(self) -> Path:
+        """What became of the last change of the configuration."""
+        return self.root / "rollout.json"
+
+    @property
     def switch(self) -> Path:
         """The namespace of the network between the nodes."""
         return NAMESPACES / f"{self.name}-switch"
@@ -109,6 +114,11 @@ class ClusterPaths(NamedTuple):
         except FileNotFoundError:
             return []
         return sorted(NAMESPACES / name for name in names if own.fullmatch(name))
+
+    def node_namespaces(self, index: int) -> list[Path]:
+        """Those of a node and of its pods."""
+        name = f"{self.name}-{index}"
+        return [path for path in self.namespaces() if path.name == name or path.name.startswith(f"{name}-")]
 
     def load(self) -> ClusterConfiguration | None:
         """The configuration of the cluster, None when there is no such cluster."""
@@ -152,8 +162,12 @@ def name_flag(name: str) -> str:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Hold the lock of all who create or remove clusters under this home; waits for it."""
+    """Hold the lock of all who create or remove clusters under this home; waits for it.
+
+    A home that was made for it goes again when nothing was put there.
+    """
     directory = home()
+    is_new = not directory.exists()
     descriptor = _lock(directory)
     while not _is_same(descriptor, directory):  # whoever had it removed the last cluster and the directory with it
         os.close(descriptor)
@@ -161,6 +175,9 @@ def locked() -> Iterator[None]:
     try:
         yield
     finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is in use now
+                directory.rmdir()
         os.close(descriptor)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from twinstack.cluster import watcher
 from twinstack.cluster.configuration import DEFAULT_NAME, ClusterConfiguration
+from twinstack.cluster.outcome import DONE, Outcome
 from twinstack.cluster.state import ClusterPaths, name_flag, paths
 
 _API_PATIENCE = 3.0  # seconds for the API server to answer
@@ -48,6 +49,8 @@ def collect(cluster: ClusterConfiguration, own: ClusterPaths) -> dict[str, Any]:
         for part in supervised or ()
     ]
     api, nodes = _ask_api(cluster, own)
+    outcome = Outcome.load(own)
+    changing = watcher.changing(own) or []
     healthy = bool(parts) and all(part["state"] == "running" for part in parts) and not api
     return {
         **cluster.to_json(),
@@ -56,6 +59,7 @@ def collect(cluster: ClusterConfiguration, own: ClusterPaths) -> dict[str, Any]:
         "healthy": healthy and all(node["ready"] for node in nodes),
         "supervisor": supervised is not None,
         "apiError": api,
+        "configuration": {"state": outcome.state, "message": outcome.message, "changing": changing},
         "parts": parts,
         "nodes": nodes,
     }
@@ -72,7 +76,7 @@ def _ask_api(cluster: ClusterConfiguration, own: ClusterPaths) -> tuple[str, lis
     except OSError as error:
         trouble = str(error) or type(error).__name__
     nodes = []
-    for index in range(1, cluster.nodes + 1):
+    for index in cluster.node_indexes:
         name = cluster.node_name(index)
         node = found.get(name)
         nodes.append(
@@ -104,6 +108,7 @@ def as_text(report: dict[str, Any]) -> str:
     lines = [
         f"Cluster {report['name']}: Services {', '.join(report['serviceCIDRs'])}; pods {', '.join(report['podCIDRs'])}",
         f"API server {report['server']}: {report['apiError'] or 'answers'}",
+        *_of_configuration(report["configuration"]),
         "",
     ]
     if not report["supervisor"]:
@@ -130,6 +135,14 @@ def as_text(report: dict[str, Any]) -> str:
         ready = "yes" if node["ready"] else "no"
         rows.append([node["name"], ready, ", ".join(node["addresses"]), ", ".join(node["podCIDRs"])])
     return "\n".join([*lines, *_table(rows)])
+
+
+def _of_configuration(found: dict[str, Any]) -> list[str]:
+    """A line when there is something to tell of the configuration object."""
+    if found["state"] == DONE and not found["message"]:
+        return []
+    changing = f" (to be replaced: {', '.join(found['changing'])})" if found["changing"] else ""
+    return [f"Configuration: {found['state']}{': ' * bool(found['message'])}{found['message']}{changing}"]
 
 
 def _table(rows: list[list[str]]) -> list[str]:

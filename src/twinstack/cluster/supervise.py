@@ -40,11 +40,10 @@ def run(args: argparse.Namespace) -> int:
     if sys.stdin.buffer.readline() != GO:
         log.error("`twinstack up` ended before the cluster was prepared")
         return 1
-    configuration = own.required()
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # glibc would reserve an arena a thread in every part
     os.chdir("/")
     Supervisor(
-        cluster_parts(configuration, own),
+        lambda: cluster_parts(own.required(), own),
         program=program(),
         records=own.processes,
         logs=own.logs,

@@ -18,12 +18,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.parts import Part
 from twinstack.linux import namespaces, processes, procfs
 from twinstack.linux.processes import Process
 
 log = logging.getLogger(__name__)
 
+SETTLED_AFTER = 0.6  # seconds that a part must live before the next one is replaced
+TERM_PATIENCE = 5.0  # seconds for a part that is replaced to end by itself
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds before a part that died is started again
 STABLE_AFTER = 10.0  # seconds after which a part's earlier failures are forgotten
 LOG_LIMIT = 10 << 20  # bytes; a larger log is set aside as FILE.1 when its part starts
@@ -49,6 +52,7 @@ class _Running:
 
     def __init__(self, part: Part) -> None:
         self.part = part
+        self.is_new = True  # nobody has tried to start it
         self.process: Process | None = None
         self.descriptor = -1
         self.since = 0.0  # wall clock, for people
@@ -57,9 +61,21 @@ class _Running:
         self.failures = 0  # deaths in a row
         self.due: float | None = None  # monotonic time of the next start
         self.last_exit = ""
+        self.fingerprint = ""  # of the part as it runs; differs from the part's while it waits to be replaced
+        self.killed_at: float | None = None  # monotonic time at which patience with SIGTERM ends
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it runs as it is wanted, or will be started so."""
+        return self.process is None or self.fingerprint == self.part.fingerprint
+
+    @property
+    def is_settled(self) -> bool:
+        alive = self.process is not None and self.killed_at is None
+        return alive and time.monotonic() - self.started >= SETTLED_AFTER
 
     def report(self) -> dict[str, Any]:
-        idle = "stopped" if self.due is None else "waiting"
+        idle = "waiting" if self.is_new or self.due is not None else "stopped"
         return {
             "name": self.part.name,
             "node": self.part.node,
@@ -72,16 +88,22 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps `parts` running until `stop` is asked for on the socket or by SIGTERM.
+    """Keeps what `load` returns running until `stop` is asked for on the socket or by SIGTERM.
 
     `program` begins every command line; `records` and `logs` are directories; `address` is the path of the
-    socket, on which a client writes `status` or `stop` and a newline, and reads one JSON object.
+    socket, on which a client writes `status`, `reload` or `stop` and a newline, and reads one JSON object.
+
+    On `reload`, parts that are wanted no more are ended at once. Then, in their order, new parts are started, and
+    those that are called differently now are replaced one by one, each after the one before has lived for a moment.
     """
 
     def __init__(
-        self, parts: Sequence[Part], *, program: Sequence[str], records: Path, logs: Path, address: Path
+        self, load: Callable[[], Sequence[Part]], *, program: Sequence[str], records: Path, logs: Path, address: Path
     ) -> None:
-        self._running = {part.name: _Running(part) for part in parts}
+        self._load = load
+        self._running: dict[str, _Running] = {}
+        self._leaving: list[_Running] = []
+        self._replaced: _Running | None = None  # the last one
         self._program = tuple(program)
         self._records = records
         self._logs = logs
@@ -98,9 +120,7 @@ class Supervisor:
             stack.callback(self._selector.close)
             self._listen(stack)
             self._catch_signals(stack)
-            for running in self._running.values():
-                if not self._adopt(running):
-                    self._start(running)
+            self._reload()
             while not self._stopping:
                 self._turn()
             self._stop_all()
@@ -114,9 +134,78 @@ class Supervisor:
         for running in self._running.values():
             if running.due is not None and running.due <= now:
                 self._start(running)
-        due = [running.due for running in self._running.values() if running.due is not None]
-        timeout = max(min(due) - time.monotonic(), 0) if due else None
-        self._wait(timeout)
+        self._replace_next()
+        times = [self._force(), *(running.due for running in self._running.values())]
+        if self._replaced is not None and self._replaced.process is not None and self._replaced.killed_at is None:
+            times.append(self._replaced.started + SETTLED_AFTER)
+        due = [time_ for time_ in times if time_ is not None]
+        self._wait(max(min(due) - time.monotonic(), 0) if due else None)
+
+    def _reload(self) -> None:
+        """Take up what is wanted now."""
+        wanted = {part.name: part for part in self._load()}
+        for name in self._running.keys() - wanted.keys():
+            running = self._running.pop(name)
+            running.due = None
+            if running.process is not None:
+                self._leaving.append(running)
+                self._end(running)
+            if running is self._replaced:
+                self._replaced = None
+        before, self._running = self._running, {}
+        for name, part in wanted.items():
+            running = self._running[name] = before.get(name) or _Running(part)
+            running.part = part
+
+    def _reloaded(self) -> dict[str, Any]:
+        try:
+            self._reload()
+        except ClusterError as error:
+            log.error("%s", error)
+            return {"error": str(error)}
+        return {"changing": self._pending()}
+
+    def _replace_next(self) -> None:
+        """End the first part that is not called as it should be; it is started again when it has ended.
+
+        New parts before it are started: they may count on all that come before them.
+        """
+        if self._replaced is not None and not self._replaced.is_settled:
+            return
+        self._replaced = None
+        for running in self._running.values():
+            if running.is_new and not self._adopt(running):
+                self._start(running)
+            running.is_new = False
+            if not running.is_current:
+                log.info("%s is replaced: its configuration has changed", running.part.name)
+                self._replaced = running
+                self._end(running)
+                return
+
+    def _end(self, running: _Running) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(running.descriptor, signal.SIGTERM)
+        running.killed_at = time.monotonic() + TERM_PATIENCE
+
+    def _force(self) -> float | None:
+        """SIGKILL those whose time is over; returns when the next one's is."""
+        ending = [r for r in (*self._leaving, *self._running.values()) if r.killed_at is not None]
+        for running in ending:
+            if running.killed_at is not None and running.killed_at <= time.monotonic():
+                running.killed_at = None
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(running.descriptor, signal.SIGKILL)
+        return min((r.killed_at for r in ending if r.killed_at is not None), default=None)
+
+    def _pending(self) -> list[str]:
+        """Parts that a reload has yet to change."""
+        found = [
+            running.part.name
+            for running in self._running.values()
+            if running.is_new or not running.is_current or (running is self._replaced and not running.is_settled)
+        ]
+        return [*found, *(running.part.name for running in self._leaving)]
 
     def _wait(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
@@ -155,7 +244,8 @@ class Supervisor:
                 if pid == 0:
                     return
                 if any(
-                    running.process is not None and running.process.pid == pid for running in self._running.values()
+                    running.process is not None and running.process.pid == pid
+                    for running in (*self._running.values(), *self._leaving)
                 ):
                     self._exit_statuses[pid] = status
 
@@ -167,7 +257,7 @@ class Supervisor:
     def _adopt(self, running: _Running) -> bool:
         """Take over a part that an earlier supervisor started."""
         try:
-            pid, started, since = self._record(running).read_text().split()
+            pid, started, since, fingerprint = self._record(running).read_text().split()
             process = Process(int(pid), int(started))
         except (FileNotFoundError, ValueError):
             return False
@@ -175,6 +265,7 @@ class Supervisor:
         if descriptor is None:
             return False
         log.info("%s runs already as process %s", running.part.name, process.pid)
+        running.fingerprint = fingerprint
         self._watch(running, process, descriptor, float(since))
         return True
 
@@ -190,7 +281,8 @@ class Supervisor:
         found = procfs.state_and_start(pid)
         process = Process(pid, found[1] if found is not None else 0)
         since = time.time()
-        self._record(running).write_text(f"{process.pid} {process.started} {since}")
+        running.fingerprint = part.fingerprint
+        self._record(running).write_text(f"{process.pid} {process.started} {since} {part.fingerprint}")
         log.info("%s started as process %s", part.name, pid)
         self._watch(running, process, descriptor, since)
 
@@ -206,10 +298,15 @@ class Supervisor:
         self._selector.unregister(running.descriptor)
         os.close(running.descriptor)
         running.process, running.descriptor = None, -1
+        was_told, running.killed_at = running.killed_at is not None, None
         self._record(running).unlink(missing_ok=True)
         reason = describe_exit(self._exit_statuses.pop(process.pid, None))
-        if self._stopping:
+        if running in self._leaving:
+            self._leaving.remove(running)
+            return
+        if self._stopping or was_told:
             running.last_exit = reason
+            running.due = None if self._stopping else time.monotonic()
             return
         if time.monotonic() - running.started >= STABLE_AFTER:
             running.failures = 0
@@ -244,7 +341,9 @@ class Supervisor:
             self._waiting_clients.append(client)
         elif wish == b"status":
             reports = [running.report() for running in self._running.values()]
-            _answer(client, {"pid": os.getpid(), "since": self._since, "parts": reports})
+            _answer(client, {"pid": os.getpid(), "since": self._since, "parts": reports, "changing": self._pending()})
+        elif wish == b"reload":
+            _answer(client, self._reloaded())
         else:
             _answer(client, {"error": f"unknown request {wish.decode(errors='replace')!r}"})
 
@@ -252,7 +351,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """The API server last, so that the others can say good-bye to it."""
-        first, *others = self._running.values()
+        *others, first = [*self._leaving, *reversed(self._running.values())]
         self._stop(others, patience=0.7)
         self._stop([first], patience=0.7)
 

@@ -1,29 +1,30 @@
 """Start a local cluster: API server, controllers, scheduler, and nodes that are network namespaces.
 
-Run again it completes what is missing and changes nothing else. The families of the CIDR blocks decide what
-the cluster speaks, and the first one is primary; without blocks, --ip-family does.
+Run again it completes what is missing, and changes what other flags ask for as far as a running cluster can be
+changed. The families of the CIDR blocks decide what the cluster speaks, and the first one is primary; without
+blocks, --ip-family does.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 
+from twinstack.cluster import changes, laying, ports, preconditions, removal, watcher
 from twinstack.cluster import configuration as configurations
-from twinstack.cluster import network, ports, removal, watcher
-from twinstack.cluster.configuration import ClusterConfiguration, Wishes
+from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import ClusterPaths, clusters, locked, name_flag, paths
-from twinstack.pki.files import write_secret
+from twinstack.cluster.wishes import Wishes, amend, configure
 
-_RENEW_AFTER = 300 * 86400  # seconds; certificates are valid for a year
+_PATIENCE = 60.0  # seconds for a change that was asked for with --wait 0s
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", default=configurations.DEFAULT_NAME, help="the cluster")
+    parser.add_argument("--name", help=f"the cluster ({configurations.DEFAULT_NAME})")
+    parser.add_argument("--config", metavar="FILE", help="networking and nodes as kind's cluster files have them")
     parser.add_argument("--nodes", type=int, metavar="N", help="how many nodes (2)")
     parser.add_argument("--ip-family", choices=list(configurations.FAMILIES), help="dual (the default) or one family")
     parser.add_argument("--service-cidr", metavar="A[,B]", help="addresses of Services, one block a family")
@@ -44,20 +45,45 @@ def duration(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """0 once every node is ready."""
     started = time.monotonic()
-    if os.geteuid() != 0:
-        raise ClusterError(
-            "a cluster is made of network namespaces, which need root", "run the same command again with sudo"
-        )
-    wishes = Wishes(args.name, args.nodes, args.ip_family, args.service_cidr, args.pod_cidr, args.api_port)
+    preconditions.check_privileges()
     progress = Progress(started)
-    own, cluster = prepare(wishes, progress)
-    if args.wait > 0:
-        from twinstack.cluster import readiness
+    wishes = _wishes(args, progress)
+    with preconditions.explained():
+        own, cluster, wanted = prepare(wishes, progress)
+        if args.wait > 0 or wanted != cluster:
+            from twinstack.cluster import readiness
 
-        readiness.wait(cluster, own, args.wait, progress)
-        print(f"Ready in {time.monotonic() - started:.1f} s.")
-    print(_how_to_use(cluster, own))
+            patience = args.wait or _PATIENCE
+            advice = readiness.change(cluster, wanted, own, patience, progress) if wanted != cluster else ""
+            readiness.wait(wanted, own, patience, progress)
+            print(f"Ready in {time.monotonic() - started:.1f} s.")
+            if advice:
+                print(f"{advice}.")
+    print(_how_to_use(wanted, own))
     return 0
+
+
+def _wishes(args: argparse.Namespace, progress: Progress) -> Wishes:
+    """What the file says, and what the flags say in its place."""
+    wishes = Wishes()
+    if args.config:
+        from twinstack.cluster import kindconfig
+
+        wishes, remarks = kindconfig.load(args.config)
+        for remark in remarks:
+            progress.title(f"{args.config}: {remark}")
+    flags = {
+        "name": args.name,
+        "nodes": args.nodes,
+        "ip_family": args.ip_family,
+        "service_cidr": args.service_cidr,
+        "pod_cidr": args.pod_cidr,
+        "api_port": args.api_port,
+    }
+    given = {field: value for field, value in flags.items() if value is not None}
+    if given.keys() - {"name"}:
+        wishes = wishes._replace(terms=configurations.FLAGS)
+    return wishes._replace(**given)
 
 
 class Progress:
@@ -73,92 +99,82 @@ class Progress:
         print(f"  {time.monotonic() - self._started:5.2f} s  {step}", flush=True)
 
 
-def prepare(wishes: Wishes, progress: Progress) -> tuple[ClusterPaths, ClusterConfiguration]:
-    """Make files, network and certificates, and a supervisor that starts the parts; returns while they start."""
+def prepare(wishes: Wishes, progress: Progress) -> tuple[ClusterPaths, ClusterConfiguration, ClusterConfiguration]:
+    """Make files, network and certificates, and a supervisor that starts the parts; returns while they start.
+
+    Returns the cluster as it runs, and as it is wanted.
+    """
     configurations.check_name(wishes.name)
     own = paths(wishes.name)
     with locked():
+        preconditions.check_space(own.root.parent)
         cluster = own.load()
         is_new = cluster is None
         if cluster is None:
+            _check_unused(own)
+            configure(wishes, configurations.DEFAULT_API_PORT)  # refused before a port is looked for
             taken = {other.api_port for name in clusters() if (other := paths(name).load()) is not None}
-            _check_owner(own)
-            cluster = configurations.configure(wishes, ports.choose(wishes.api_port, taken))
+            cluster = wanted = configure(wishes, ports.choose(wishes.api_port, taken))
         else:
-            _check_same(wishes, cluster)
+            wanted = _amended(wishes, cluster)
         running = watcher.parts_running(own) is not None
         word = "is running" if running else "starting"
+        differences = "".join(f"; {text}" for text in changes.differences(cluster, wanted))
         nodes = f"{cluster.nodes} node{'s' * (cluster.nodes > 1)}"
-        progress.title(f"Cluster {cluster.name}: {cluster.description}, {nodes}; {word}")
+        progress.title(f"Cluster {cluster.name}: {cluster.description}, {nodes}; {word}{differences}")
         if not running:
             try:
                 _build(cluster, own, progress)
             except BaseException:
                 if is_new:
+                    watcher.stop(own)
                     removal.sweep(own)
                 raise
-    return own, cluster
+    return own, cluster, wanted
 
 
-def _check_same(wishes: Wishes, existing: ClusterConfiguration) -> None:
-    found = configurations.differences(wishes, existing)
-    if found:
+def _amended(wishes: Wishes, existing: ClusterConfiguration) -> ClusterConfiguration:
+    wanted = amend(wishes, existing)
+    refused = changes.refusals(existing, wanted)
+    if refused:
         raise ClusterError(
-            f"the cluster {existing.name} exists and is not what {', '.join(found)} asks for",
+            f"the cluster {existing.name} exists ({existing.description}) and cannot become one with "
+            f"{', '.join(refused)}",
             f"remove it first with `twinstack down{name_flag(existing.name)}`, or give another --name",
         )
+    return wanted
 
 
-def _check_owner(own: ClusterPaths) -> None:
+def _check_unused(own: ClusterPaths) -> None:
     """Names of namespaces are the machine's: another state directory may have a cluster of this name."""
     try:
         owner = os.readlink(own.owner)
     except FileNotFoundError:
-        return
-    if owner != str(own.root) and os.path.exists(owner):
+        owner = ""
+    if owner and owner != str(own.root) and os.path.exists(owner):
         raise ClusterError(
             f"a cluster {own.name} with its state in {owner} exists on this machine",
             f"give another --name, or use that one with TWINSTACK_HOME={os.path.dirname(owner)}",
         )
+    left = own.namespaces()
+    if left:
+        raise ClusterError(
+            f"network namespaces of the name {own.name} exist ({left[0].name} …)",
+            f"`twinstack down{name_flag(own.name)}` removes them, or give another --name",
+        )
 
 
 def _build(cluster: ClusterConfiguration, own: ClusterPaths, progress: Progress) -> None:
-    """The network, the certificates and the start of the supervisor's interpreter take their time side by side."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    _lay_files(cluster, own)
+    """The foundations and the start of the supervisor's interpreter take their time side by side."""
+    laying.directories(cluster, own)
+    laying.mirror(cluster, own)
     go = watcher.start(own)
     try:
-        with ThreadPoolExecutor(1) as pool:
-            network_made = pool.submit(network.ensure, cluster, own)
-            if _certificates_are_due(own):
-                from twinstack.cluster import certificates
-
-                certificates.issue(cluster, own)
-            network_made.result()
+        laying.foundations(cluster, own)
         os.write(go, watcher.GO)
     finally:
         os.close(go)
     progress.done("network and certificates")
-
-
-def _lay_files(cluster: ClusterConfiguration, own: ClusterPaths) -> None:
-    for directory in (own.root, own.run, own.logs, own.processes, own.database.parent):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for index in range(1, cluster.nodes + 1):
-        own.node_root(index).mkdir(mode=0o700, parents=True, exist_ok=True)
-        own.node_run(index).mkdir(mode=0o700, parents=True, exist_ok=True)
-    own.owner.unlink(missing_ok=True)
-    own.owner.symlink_to(own.root)
-    write_secret(own.configuration, json.dumps(cluster.to_json(), indent=2).encode() + b"\n")
-
-
-def _certificates_are_due(own: ClusterPaths) -> bool:
-    """The kubeconfig is the last file that is written with them."""
-    try:
-        return time.time() - own.kubeconfig.stat().st_mtime > _RENEW_AFTER
-    except FileNotFoundError:
-        return True
 
 
 def _how_to_use(cluster: ClusterConfiguration, own: ClusterPaths) -> str:

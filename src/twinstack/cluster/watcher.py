@@ -42,6 +42,17 @@ def parts_running(paths: ClusterPaths) -> list[PartReport] | None:
     ]
 
 
+def changing(paths: ClusterPaths) -> list[str] | None:
+    """The parts that the supervisor has yet to change after a reload; None when there is no supervisor."""
+    answer = _ask(paths, b"status\n", _ANSWER)
+    return None if answer is None else list(answer["changing"])
+
+
+def reload(paths: ClusterPaths) -> bool:
+    """Let the supervisor take up the configuration in the state directory; False when there is none."""
+    return _ask(paths, b"reload\n", _ANSWER) is not None
+
+
 def stop(paths: ClusterPaths) -> bool:
     """Let the supervisor stop all parts and itself; False when there was none.
 

@@ -92,6 +92,13 @@ def numbers(names: frozenset[str] | set[str]) -> list[int]:
     return [number for number, name in enumerate(NAMES) if name in names]
 
 
+def effective() -> frozenset[str]:
+    """What the calling process may do now, without `CAP_`."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return frozenset(name for number, name in enumerate(NAMES) if bits >> number & 1)
+
+
 def limit_bounding(keep: list[int]) -> None:
     """Give up all capabilities but `keep` for every program executed from now on."""
     for number in range(_last() + 1):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +52,7 @@ class Settings(NamedTuple):
     spared: list[CIDR]  # destinations towards which pods keep their address
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
+    node_labels: Mapping[str, str] = {}
 
 
 class Agent:
@@ -76,7 +77,14 @@ class Agent:
         self._wanted: dict[str, core.PodStatus] = {}
         self._queue = WorkQueue("pod")
         self._writes = WorkQueue("status")
-        identity = Identity(settings.node_name, settings.node_ips, settings.port, str(settings.root_dir), runtime.name)
+        identity = Identity(
+            settings.node_name,
+            settings.node_ips,
+            settings.port,
+            str(settings.root_dir),
+            runtime.name,
+            settings.node_labels,
+        )
         self._registration = Registration(
             client, self._node_informer, identity, lambda: self._network_problem, self._resync
         )

@@ -14,6 +14,7 @@ import os
 import socket
 from pathlib import Path
 
+from twinstack.api import validation
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.ip import CIDR, Address
@@ -29,6 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--kubeconfig", metavar="FILE", help="how to reach the API server")
     add("--node-ip", metavar="A[,B]", help="this node's addresses, one a family; the first decides pods' primary")
     add("--hostname-override", metavar="NAME", help="the Node's name; otherwise the host name")
+    add("--node-labels", default="", metavar="K=V,…", help="labels that the Node is registered with")
     add("--network-plugin", choices=("kubenet",), default="kubenet", help="kubenet: the built-in pod network")
     add("--non-masquerade-cidr", default="", metavar="A[,B]", help="where pods keep their address: the pods' blocks")
     add("--root-dir", default="/var/lib/twinstack-node", metavar="DIR", help="state of pods, kept over restarts")
@@ -82,7 +84,15 @@ def settings(args: argparse.Namespace) -> Settings:
         spared=[CIDR.parse(text) for text in args.non_masquerade_cidr.split(",") if text],
         cluster_dns=[str(Address.parse(text)) for text in args.cluster_dns.split(",") if text],
         cluster_domain=args.cluster_domain,
+        node_labels=dict(_label(text) for text in args.node_labels.split(",") if text),
     )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if validation.qualified_name(key) or validation.label_value(value):
+        raise ValueError(f'bad --node-labels "{text}": not a label')
+    return key, value
 
 
 def _runtime(root: Path, runtime_dir: str) -> Runtime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from twinstack.api import core, times
@@ -42,6 +42,7 @@ class Identity(NamedTuple):
     port: int
     root_dir: str
     runtime: str  # name://version
+    labels: Mapping[str, str] = {}  # besides those that every node has
 
 
 class Registration:
@@ -114,7 +115,7 @@ class Registration:
 
     async def _register(self) -> core.Node:
         identity = self._identity
-        labels = machine.labels(identity.name)
+        labels = {**machine.labels(identity.name), **identity.labels}
         node = core.Node(metadata=ObjectMeta(name=identity.name, labels=labels))
         node.status = self.status(node)
         try:

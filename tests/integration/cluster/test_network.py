@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from twinstack.cluster import network
-from twinstack.cluster.configuration import ClusterConfiguration, Wishes, configure
+from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.wishes import Wishes, configure
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import namespaces
 

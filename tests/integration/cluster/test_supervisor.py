@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,20 +15,25 @@ import pytest
 
 from twinstack.cluster import watcher
 from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.supervisor import SETTLED_AFTER
 from twinstack.cluster.watcher import PartReport
 from twinstack.linux import processes
 
 SUPERVISOR = """
+import json
 import sys
 from pathlib import Path
 from twinstack.cluster.parts import Part
 from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.supervisor import SETTLED_AFTER
 from twinstack.cluster.supervise import _adopt_orphans
 from twinstack.cluster.supervisor import Supervisor
 paths = ClusterPaths(sys.argv[1], Path(sys.argv[2]))
 _adopt_orphans()
-parts = [Part(name, ("-c", script)) for name, script in zip(sys.argv[3::2], sys.argv[4::2])]
-Supervisor(parts, program=("/bin/sh",), records=paths.processes, logs=paths.logs, address=paths.supervisor).run()
+def load():
+    pairs = json.loads(paths.configuration.read_text())
+    return [Part(name, ("-c", script)) for name, script in pairs.items()]
+Supervisor(load, program=("/bin/sh",), records=paths.processes, logs=paths.logs, address=paths.supervisor).run()
 """
 SLEEPER = "echo hello; exec sleep 300"
 
@@ -37,12 +43,14 @@ class Watched:
 
     def __init__(self, paths: ClusterPaths, scripts: dict[str, str]) -> None:
         self.paths = paths
-        self._scripts = scripts
+        self.configure(scripts)
         self.process = self._spawn()
 
+    def configure(self, scripts: dict[str, str]) -> None:
+        self.paths.configuration.write_text(json.dumps(scripts))
+
     def _spawn(self) -> subprocess.Popen[bytes]:
-        words = [word for pair in self._scripts.items() for word in pair]
-        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, self.paths.name, str(self.paths.root), *words])
+        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, self.paths.name, str(self.paths.root)])
 
     def restart(self) -> None:
         self.process.kill()
@@ -125,6 +133,51 @@ def test_parts_outlive_their_supervisor_and_are_adopted(watched: Callable[[dict[
     os.kill(adopted, signal.SIGKILL)
     parts = one.until(lambda p: p["server"].state == "running" and p["server"].pid != adopted)
     assert parts["server"].last_exit == "unknown"
+
+
+def test_a_reload_changes_parts_one_by_one(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "node-1": SLEEPER, "node-2": SLEEPER, "gone": SLEEPER})
+    before = one.until(running("server", "node-1", "node-2", "gone"))
+    other = "trap 'exit 0' TERM; sleep 301 & wait"
+    one.configure({"server": other, "node-1": SLEEPER, "node-2": "trap '' TERM; " + other, "new": SLEEPER})
+    started = time.monotonic()
+    assert watcher.reload(one.paths)
+    assert one.parts()["new"].state == "waiting"  # its turn comes after those that are before it
+    assert (watcher.changing(one.paths) or [])[:3] == ["server", "node-2", "new"]
+    parts = one.until(lambda p: watcher.changing(one.paths) == [])
+    assert time.monotonic() - started > 2 * SETTLED_AFTER
+    assert list(parts) == ["server", "node-1", "node-2", "new"]
+    assert parts["node-1"].pid == before["node-1"].pid
+    assert parts["server"].pid != before["server"].pid
+    assert parts["server"].since + SETTLED_AFTER <= parts["node-2"].since <= parts["new"].since
+    assert all(part.restarts == 0 for part in parts.values())
+    assert processes.identify(before["gone"].pid or 0) is None
+
+
+def test_a_reload_stops_at_a_part_that_does_not_stay_up(watched: Callable[[dict[str, str]], Watched]) -> None:
+    one = watched({"server": SLEEPER, "node-1": SLEEPER})
+    before = one.until(running("server", "node-1"))
+    one.configure({"server": "exit 3", "node-1": SLEEPER + " # changed"})
+    assert watcher.reload(one.paths)
+    parts = one.until(lambda p: p["server"].restarts >= 2)
+    assert parts["node-1"].pid == before["node-1"].pid
+    assert watcher.changing(one.paths) == ["server", "node-1"]
+    one.configure({"server": SLEEPER, "node-1": SLEEPER})
+    assert watcher.reload(one.paths)
+    one.until(lambda p: watcher.changing(one.paths) == [])
+    assert one.parts()["node-1"].pid == before["node-1"].pid
+
+
+def test_parts_that_ran_with_another_configuration_are_replaced(
+    watched: Callable[[dict[str, str]], Watched],
+) -> None:
+    one = watched({"server": SLEEPER, "node-1": SLEEPER})
+    before = one.until(running("server", "node-1"))
+    one.configure({"server": SLEEPER, "node-1": SLEEPER + " # changed"})
+    one.restart()
+    parts = one.until(lambda p: watcher.changing(one.paths) == [])
+    assert parts["server"].pid == before["server"].pid
+    assert parts["node-1"].pid != before["node-1"].pid
 
 
 def test_orphans_of_parts_do_not_stay_as_zombies(watched: Callable[[dict[str, str]], Watched]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from twinstack.cluster import node_exec, ports, state, status
-from twinstack.cluster.configuration import Wishes, configure
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import ClusterPaths
+from twinstack.cluster.wishes import Wishes, configure
 
 
 def test_a_port_in_use_is_passed_over_and_refused_when_asked_for() -> None:
@@ -44,6 +44,7 @@ def report(**changes: Any) -> dict[str, Any]:
     node = {"name": "demo-1", "ready": True, "addresses": ["172.30.0.11", "fd00:30::11"], "podCIDRs": ["10.244.0.0/24"]}
     plain = configure(Wishes(name="demo"), 6443).to_json()
     made = {**plain, "server": "https://127.0.0.1:6443", "supervisor": True, "apiError": "", "parts": [part]}
+    made["configuration"] = {"state": "done", "message": "", "changing": []}
     return {**made, "nodes": [node], **changes}
 
 
@@ -53,6 +54,14 @@ def test_status_for_people() -> None:
     assert lines[3].split() == ["PART", "STATE", "PID", "SINCE", "MEMORY", "RESTARTS", "LAST", "EXIT"]
     assert lines[4].split() == ["server", "running", "7", "1m15s", "29", "MiB", "2", "exit", "code", "1"]
     assert lines[-1].split() == ["demo-1", "yes", "172.30.0.11,", "fd00:30::11", "10.244.0.0/24"]
+
+
+def test_status_tells_of_a_configuration_that_was_refused_or_rolls() -> None:
+    refused = {"state": "refused", "message": "no", "changing": []}
+    assert "Configuration: refused: no" in status.as_text(report(configuration=refused)).splitlines()
+    rolling = {"state": "rolling", "message": "", "changing": ["server", "node-1"]}
+    line = "Configuration: rolling (to be replaced: server, node-1)"
+    assert line in status.as_text(report(configuration=rolling)).splitlines()
 
 
 def test_status_without_a_supervisor_says_how_to_get_one() -> None:
@@ -73,7 +82,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClusterPaths:
 @pytest.mark.parametrize(
     ("node", "words", "message"),
     [
-        ("demo-9", ["--", "true"], "no node 'demo-9' in cluster demo\nits nodes: demo-1, demo-2"),
+        ("demo-9", ["--", "true"], "no node 'demo-9' in cluster demo; its nodes: demo-1, demo-2"),
         ("demo-1", [], "no command to run"),
         ("2", ["--", "true"], "node 2 is not there"),
     ],

@@ -14,12 +14,12 @@ from cryptography import x509
 
 from twinstack.client import kubeconfig
 from twinstack.cluster import certificates, state
-from twinstack.cluster.configuration import Wishes, configure
 from twinstack.cluster.parts import cluster_parts
 from twinstack.cluster.readiness import age
 from twinstack.cluster.state import ClusterPaths
 from twinstack.cluster.supervisor import describe_exit, restart_delay
 from twinstack.cluster.up import duration
+from twinstack.cluster.wishes import Wishes, configure
 
 
 def test_a_cluster_never_takes_the_namespaces_of_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -58,7 +58,16 @@ def test_flags_of_parts() -> None:
     paths = ClusterPaths("demo", Path("/s/demo"))
     cluster = configure(Wishes(name="demo", service_cidr="fd00:1::/112,10.1.0.0/16"), 7443)
     parts = {part.name: part for part in cluster_parts(cluster, paths)}
-    assert list(parts) == ["server", "controllers", "scheduler", "node-1", "node-2", "proxy-1", "proxy-2"]
+    assert list(parts) == [
+        "server",
+        "controllers",
+        "scheduler",
+        "node-1",
+        "node-2",
+        "proxy-1",
+        "proxy-2",
+        "configuration",
+    ]
 
     def flag(part: str, name: str) -> str:
         words = parts[part].arguments

@@ -1,0 +1,154 @@
+"""A running cluster becomes another one: through `up` with other flags, and through its configuration object."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.e2e.cluster import Cluster, until
+from tests.e2e.test_failures import Traffic
+from tests.e2e.test_lifecycle import part_ids
+
+CONFIG_MAP = ("configmap", "kubeadm-config", "-n", "kube-system")
+SETTLED = 10.0  # seconds for a change to be made
+
+
+def pod_blocks(cluster: Cluster) -> dict[str, int]:
+    """How many blocks of addresses for pods each node has."""
+    return {node["metadata"]["name"]: len(node["spec"]["podCIDRs"]) for node in cluster.get("nodes")["items"]}
+
+
+def edit(cluster: Cluster, **values: Any) -> None:
+    """Change the object's ClusterConfiguration: `networking.podSubnet` is written networking__podSubnet."""
+    document = yaml.safe_load(cluster.get(*CONFIG_MAP)["data"]["ClusterConfiguration"])
+    for path, value in values.items():
+        *parents, field = path.split("__")
+        place = document
+        for parent in parents:
+            place = place[parent]
+        place[field] = value
+    patch = {"data": {"ClusterConfiguration": yaml.safe_dump(document)}}
+    cluster.kubectl("patch", *CONFIG_MAP, "--type", "merge", "-p", json.dumps(patch))
+
+
+def configuration(cluster: Cluster) -> tuple[str, str]:
+    found = cluster.status()["configuration"]
+    return found["state"], found["message"]
+
+
+def test_nodes_come_and_go_under_traffic(new_cluster: Callable[[str], Cluster]) -> None:
+    cluster = new_cluster("grow")
+    cluster.up("--nodes", "1")
+    cluster.run_hello()
+    pids = part_ids(cluster)
+    with Traffic(cluster, cluster.addresses("hello-prefer")) as traffic:
+        assert "1 nodes become 3" in cluster.up("--nodes", "3")
+        assert pod_blocks(cluster) == {f"{cluster.name}-{index}": 2 for index in (1, 2, 3)}
+        assert part_ids(cluster).items() >= pids.items()  # nothing that ran was touched
+        cluster.kubectl("rollout", "restart", "deployment/hello")
+        cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+        assert len({pod["spec"]["nodeName"] for pod in cluster.pods()}) > 1
+        cluster.up("--nodes", "1")
+        assert list(pod_blocks(cluster)) == [f"{cluster.name}-1"]
+        cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+        assert {pod["spec"]["nodeName"] for pod in cluster.pods()} == {f"{cluster.name}-1"}
+    assert traffic.failures == []
+    assert traffic.answered > 50
+    assert part_ids(cluster) == pids
+    names = {path.name for path in cluster.paths.namespaces()}
+    assert not any(name.startswith((f"{cluster.name}-2", f"{cluster.name}-3")) for name in names)
+    assert [path.name for path in (cluster.paths.root / "nodes").iterdir()] == ["1"]
+    assert cluster.status()["healthy"]
+
+
+def test_a_cluster_of_one_family_gets_the_second_one(new_cluster: Callable[[str], Cluster]) -> None:
+    cluster = new_cluster("dual")
+    cluster.up("--nodes", "1", "--ip-family", "ipv4")
+    cluster.kubectl("apply", "-f", "examples/dual-stack.yaml", expect=1)  # what one family cannot have is refused
+    cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+    with Traffic(cluster, cluster.addresses("hello")) as traffic:
+        printed = cluster.up("--ip-family", "dual", "--nodes", "2")
+        assert traffic.failures == []
+    assert "Services also in fd00:10:96::/112" in printed
+    assert f"kubectl delete node {cluster.name}-1" in printed
+    assert pod_blocks(cluster) == {f"{cluster.name}-1": 1, f"{cluster.name}-2": 2}
+    assert len(cluster.node_addresses(1)) == 2
+    assert configuration(cluster)[0] == "done"
+    # The node that was there registers anew.
+    cluster.kubectl("cordon", f"{cluster.name}-1")
+    cluster.kubectl("delete", "pods", "--all", "--wait=true")
+    cluster.kubectl("delete", "node", f"{cluster.name}-1")
+    until(lambda: pod_blocks(cluster) == dict.fromkeys((f"{cluster.name}-1", f"{cluster.name}-2"), 2), "both", SETTLED)
+    cluster.run_hello()
+    cluster.kubectl("rollout", "restart", "deployment/hello")
+    cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+    assert {len(pod["status"]["podIPs"]) for pod in cluster.pods()} == {2}
+    for address in cluster.addresses("hello-require"):
+        assert cluster.answers(address)
+
+
+def test_the_configuration_object(new_cluster: Callable[[str], Cluster]) -> None:
+    cluster = new_cluster("object")
+    cluster.up("--nodes", "1")
+    pids = part_ids(cluster)
+    edit(cluster, networking__serviceSubnet="10.98.0.0/16,fd00:10:96::/112")
+    until(lambda: configuration(cluster)[0] == "refused", "refused", SETTLED)
+    assert "`twinstack down` first" in configuration(cluster)[1]
+    events = cluster.get("events", "-n", "kube-system", "--field-selector", "reason=Refused")["items"]
+    assert [event["involvedObject"]["name"] for event in events] == ["kubeadm-config"]
+    edit(cluster, networking__serviceSubnet="10.96.0.0/16", networking__podSubnet="no block")
+    until(lambda: "not an IP address" in configuration(cluster)[1], "the path of what is wrong", SETTLED)
+    assert part_ids(cluster) == pids
+    edit(
+        cluster,
+        networking={"serviceSubnet": "10.96.0.0/16,fd00:10:96::/112", "podSubnet": "10.244.0.0/16,fd00:10:244::/56"},
+        apiServer__extraArgs=[{"name": "service-node-port-range", "value": "31000-31099"}],
+        certificatesDir="/etc/kubernetes/pki",
+    )
+    until(lambda: part_ids(cluster)["server"] != pids["server"], "the server is replaced", SETTLED)
+    until(lambda: configuration(cluster) == ("done", ""), "done", SETTLED)
+    cluster.run_hello()
+    assert 31000 <= cluster.node_port("hello-nodeport") <= 31099
+    assert {name for name, pid in part_ids(cluster).items() if pid != pids[name]} == {"server"}
+    idle = cluster.get("events", "-n", "kube-system", "--field-selector", "reason=WithoutEffect")["items"]
+    assert [event["message"] for event in idle] == ["not acted on: certificatesDir"]
+    cluster.kubectl("delete", *CONFIG_MAP)
+    until(lambda: cluster.kubectl("get", *CONFIG_MAP, "--ignore-not-found"), "it is written again", SETTLED)
+
+
+def test_a_file_of_kind(new_cluster: Callable[[str], Cluster], tmp_path: Path) -> None:
+    cluster = new_cluster("kind")
+    file = tmp_path / "kind.yaml"
+    file.write_text(
+        """
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+networking:
+  ipFamily: dual
+  podSubnet: fd00:7::/56,10.7.0.0/16
+  serviceSubnet: fd00:8::/112,10.8.0.0/16
+  kubeProxyMode: none
+nodes:
+- role: control-plane
+- role: worker
+  labels: {tier: front, "topology.kubernetes.io/zone": "a"}
+  extraMounts: [{hostPath: /tmp, containerPath: /tmp}]
+"""
+    )
+    printed = cluster.up("--config", str(file))
+    assert "nodes[1].extraMounts: not acted on" in printed
+    assert "dual-stack, IPv6 first, 2 nodes" in printed
+    report = cluster.status()
+    assert not any(part["name"].startswith("proxy") for part in report["parts"])
+    labels = cluster.get("node", f"{cluster.name}-2")["metadata"]["labels"]
+    assert (labels["tier"], labels["topology.kubernetes.io/zone"]) == ("front", "a")
+    assert report["serviceCIDRs"] == ["fd00:8::/112", "10.8.0.0/16"]
+    file.write_text(file.read_text().replace("tier: front", "tier: back"))
+    assert "labels of nodes" in cluster.up("--config", str(file))
+    started = time.monotonic()
+    while cluster.get("node", f"{cluster.name}-2")["metadata"]["labels"]["tier"] != "back":
+        assert time.monotonic() - started < SETTLED
