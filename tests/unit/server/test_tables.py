@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twinstack.api import times
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.api.schema import zero_object
-from twinstack.server.ages import age, duration
 from twinstack.server.tables import columns, row
+from twinstack.server.tables.ages import age, duration
 
 JSON = dict[str, Any]
 

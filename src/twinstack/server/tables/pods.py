@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twinstack.server.ages import age
+from twinstack.server.tables.ages import age
 
 JSON = dict[str, Any]
 
