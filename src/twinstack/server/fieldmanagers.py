@@ -44,8 +44,12 @@ def _nothing(schema: str) -> JSON:
 def track_creation(row: Resource, obj: JSON, supplied: Entries | None, options: WriteOptions, now: str) -> None:
     """Enter who creates `obj`, beside the entries that the body came with."""
     who = fields.updater(options.field_manager or _OURSELVES, row.group_version)
+    nothing, kind = _nothing(row.schema), _kind(row, "")
     before = _read(supplied) if supplied else {}
-    after = fields.updated(_nothing(row.schema), obj, before, who, now, _kind(row, ""))
+    if before:
+        after = fields.updated(nothing, obj, before, who, now, kind)
+    else:
+        after = fields.created(nothing, obj, who, now, kind)
     if after:
         obj["metadata"]["managedFields"] = fields.encode(after)
 

@@ -144,6 +144,19 @@ def _entry(key: Manager, owned: Owned) -> JSON:
     return entry
 
 
+def created(nothing: JSON, new: JSON, who: Manager, now: str, kind: Kind) -> Managers:
+    """The managers of a new object that `who` makes; `nothing` is one of its type with nothing set.
+
+    It is what `updated` would make of the two, but looks only at what can be owned: creations are many.
+    """
+    own = {name: value for name, value in new.items() if kind.reset.get(f"f:{name}") != {}}
+    own["metadata"] = {name: value for name, value in new["metadata"].items() if name not in _META}
+    own.pop("apiVersion", None)
+    own.pop("kind", None)
+    taken = compare(nothing, own, kind.topology).taken()
+    return {who: Owned(taken, kind.api_version, now)} if taken else {}
+
+
 def updated(old: JSON, new: JSON, managers: Managers, who: Manager, now: str, kind: Kind) -> Managers:
     """The managers after `who` has written `new` over `old`: what it changed is its own, what it removed nobody's."""
     found = compare(old, new, kind.topology)

@@ -22,6 +22,7 @@ from twinstack.api.fieldsets.managers import (
     applied,
     applier,
     conflicting_paths,
+    created,
     decode,
     encode,
     updated,
@@ -193,6 +194,12 @@ def test_an_update_owns_what_it_changed_and_nobody_what_is_gone(old: JSON, new: 
     assert decode(encode(after)) == after
     if not any(changed):
         assert after is managers
+
+
+@given(DEPLOYMENTS)
+def test_a_creation_is_an_update_of_nothing(new: JSON) -> None:
+    nothing, new, who = zero_object(DEPLOYMENT), stored(new), updater("creator", "apps/v1")
+    assert created(nothing, new, who, NOW, KIND) == updated(nothing, new, {}, who, NOW, KIND)
 
 
 def service(**spec: Any) -> JSON:
