@@ -26,6 +26,15 @@ _NO_KIND = "couldn't get version/kind; json parse error: "
 _OLD_VERSIONS = {
     "Deployment": ("apps/v1beta1", "apps/v1beta2", "extensions/v1beta1"),
     "ReplicaSet": ("apps/v1beta2", "extensions/v1beta1"),
+    "DaemonSet": ("apps/v1beta2", "extensions/v1beta1"),
+    "StatefulSet": ("apps/v1beta1", "apps/v1beta2"),
+    "ControllerRevision": ("apps/v1beta1", "apps/v1beta2"),
+    "Ingress": ("networking.k8s.io/v1beta1", "extensions/v1beta1"),
+    "IngressClass": ("networking.k8s.io/v1beta1",),
+    "NetworkPolicy": ("extensions/v1beta1",),
+    "PodDisruptionBudget": ("policy/v1beta1",),
+    "CronJob": ("batch/v1beta1",),
+    "HorizontalPodAutoscaler": ("autoscaling/v1", "autoscaling/v2", "autoscaling/v2beta1", "autoscaling/v2beta2"),
     "Event": ("v1", "events.k8s.io/v1", "events.k8s.io/v1beta1"),
     "EndpointSlice": ("discovery.k8s.io/v1beta1",),
     "IPAddress": ("networking.k8s.io/v1beta1",),
@@ -114,6 +123,8 @@ def _type_meta(value: JSON) -> None:
 def _resolve(value: JSON, resource: Resource) -> None:
     """Fill in apiVersion and kind. Raises StatusError when they name another type than the resource's."""
     version = value.get("apiVersion") or resource.group_version
+    if resource.kind == "Eviction" and version == "policy/v1beta1":
+        version = resource.group_version  # the same fields, and older clients say so
     kind = value.get("kind") or resource.kind
     value["apiVersion"], value["kind"] = version, kind
     if (version, kind) == (resource.group_version, resource.kind):

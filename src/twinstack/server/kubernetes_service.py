@@ -1,8 +1,8 @@
 """What every cluster has from its first second: the default Service ranges and the Service `kubernetes`.
 
-The server keeps the ServiceCIDR `kubernetes` (its flags, as an object), the Service `kubernetes` in `default`
-and the EndpointSlice with the server's own addresses. Each is made when it is missing and otherwise changed
-as little as upstream changes it; users may edit the first two.
+The server keeps the ServiceCIDR `kubernetes` (its flags, as an object), the Service `kubernetes` in `default`,
+the EndpointSlice and the Endpoints with the server's own addresses, and two PriorityClasses. Each is made when it is
+missing and otherwise changed as little as upstream changes it; users may edit the first two.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from twinstack.api import times
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
+from twinstack.ip import Address
+from twinstack.server import priority_classes
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.registry import Registry
 from twinstack.server.strategy.base import ServerConfig
@@ -30,6 +32,7 @@ INTERVAL = 10.0  # seconds between two looks
 _SERVICE_CIDRS = resource("networking.k8s.io", "servicecidrs")
 _SERVICES = resource("", "services")
 _ENDPOINT_SLICES = resource("discovery.k8s.io", "endpointslices")
+_ENDPOINTS = resource("", "endpoints")
 _EVENTS = resource("", "events")
 _SELF = UserInfo("system:apiserver", ("system:masters",))
 _READY = "Kubernetes default Service CIDR is ready"
@@ -43,6 +46,8 @@ async def run(registry: Registry, config: ServerConfig) -> None:
         DefaultRanges(registry, config).ensure,
         partial(ensure_service, registry, config),
         partial(ensure_endpoints, registry, config),
+        partial(ensure_legacy_endpoints, registry, config),
+        partial(priority_classes.ensure, registry),
     )
     while True:
         for look in looks:
@@ -175,14 +180,38 @@ async def ensure_endpoints(registry: Registry, config: ServerConfig) -> None:
         await registry.change(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), replace, _SELF)
 
 
-def _endpoint_slice(config: ServerConfig) -> JSON | None:
+async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig) -> None:
+    """The same as Endpoints, for clients that know no slices. Raises StatusError, StoreError."""
+    addresses = _own_addresses(config)
+    if not addresses:
+        return
+    port = {"name": "https", "port": config.secure_port, "protocol": "TCP"}
+    subsets = [{"addresses": [{"ip": str(address)} for address in addresses], "ports": [port]}]
+    stored = registry.reader.get(_ENDPOINTS, NAMESPACE, NAME)
+    if stored is None:
+        meta = {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}
+        await registry.create(Route(_ENDPOINTS, NAMESPACE), {"metadata": meta, "subsets": subsets}, _SELF)
+    elif stored.get("subsets") != subsets:
+
+        def replace(obj: JSON) -> tuple[JSON, list[str]]:
+            return obj | {"subsets": subsets}, []
+
+        await registry.change(Route(_ENDPOINTS, NAMESPACE, NAME), replace, _SELF)
+
+
+def _own_addresses(config: ServerConfig) -> list[Address]:
+    """Of the primary family."""
     family = config.service_ranges[0].family
-    addresses = sorted(address for address in config.advertise_addresses if address.family is family)
+    return sorted(address for address in config.advertise_addresses if address.family is family)
+
+
+def _endpoint_slice(config: ServerConfig) -> JSON | None:
+    addresses = _own_addresses(config)
     if not addresses:
         return None
     return {
         "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": str(family),
+        "addressType": str(addresses[0].family),
         "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}} for address in addresses],
         "ports": [{"name": "https", "protocol": "TCP", "port": config.secure_port}],
     }

@@ -11,7 +11,7 @@ import msgspec
 
 from twinstack.api import times
 from twinstack.api.errors import already_exists, invalid_object
-from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions
+from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions, unacted
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions
@@ -144,7 +144,8 @@ class Planner:
         key = row.key(route.namespace, name)
         if self._reader.exists(key):
             raise already_exists(row.plural, name, row.group)
-        plan = Plan(view_of(row), shaped(route, change.object), [*repeated, *change.warnings])
+        warnings = [*repeated, *change.warnings, *unacted.warnings(row)]
+        plan = Plan(view_of(row), shaped(route, change.object), warnings)
         plan.put(key, 0, change.also, created=True)
         return plan.rehearse() if options.dry_run else plan
 
@@ -172,7 +173,8 @@ class Planner:
             new["metadata"]["managedFields"] = managed
         change = strategy.update_subresource(ctx, route.subresource, new, old)
         result = shaped(route, change.object)
-        plan = Plan(view, result, [*repeated, *change.warnings])
+        stored_only = [] if route.subresource else unacted.warnings(row)
+        plan = Plan(view, result, [*repeated, *change.warnings, *stored_only])
         if not change.also and fieldmanagers.settles(result, old):
             return plan.unchanged(version)
         if (

@@ -29,6 +29,8 @@ from twinstack.server.http import HTTPServer
 from twinstack.server.kubelet import KubeletClient, kubelet_context
 from twinstack.server.metrics import Metrics
 from twinstack.server.podlogs import PodLogs
+from twinstack.server.podstreams import PodStreams
+from twinstack.server.proxies import Proxies
 from twinstack.server.registry import BOOTSTRAP_NAMESPACES, Registry
 from twinstack.server.repair.loop import Repair
 from twinstack.server.storehealth import WatchedStore
@@ -106,6 +108,9 @@ class Process:
             args.kubelet_client_key,
             args.kubelet_certificate_authority,
         )
+        egress = Egress(args.network_namespace)
+        kubelets = KubeletClient(egress, context)
+        streams = PodStreams(registry.reader, kubelets)
         app = App(
             authenticator=Authenticator(tokens),
             authorizer=AllowAuthenticated(),
@@ -113,7 +118,13 @@ class Process:
             health=self._health(),
             counters=Metrics(self._object_counts),
             resources=ResourceHandler(registry),
-            logs=PodLogs(registry.reader, KubeletClient(Egress(args.network_namespace), context)),
+            subresources={
+                "log": PodLogs(registry.reader, kubelets),
+                "exec": streams,
+                "attach": streams,
+                "portforward": streams,
+                "proxy": Proxies(registry.reader, kubelets, egress),
+            },
         )
         return HTTPServer(app, identify=certificate_user)
 
@@ -178,7 +189,9 @@ class Process:
 
     def _announce(self) -> None:
         args, port = self._args, self._config.secure_port
-        log.warning("authorization is AlwaysAllow: every authenticated user may do everything")
+        log.warning(
+            "authorization is AlwaysAllow: all who are known may do everything; roles are stored but not enforced"
+        )
         for name in WITHOUT_EFFECT:
             if getattr(args, name):
                 log.warning("--%s has no effect: this server issues no tokens", name.replace("_", "-"))

@@ -21,6 +21,7 @@ PODS = resource("", "pods")
 SUCCESS: JSON = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 _SCALE = Resource(group="autoscaling", plural="scales", kind="Scale", schema="autoscaling.v1.Scale")
 _BINDINGS = resource("", "bindings")
+_EVICTIONS = Resource(group="policy", plural="evictions", kind="Eviction", schema="policy.v1.Eviction")
 
 
 class Shape:
@@ -45,7 +46,7 @@ class Shape:
 
 
 class ScaleShape(Shape):
-    """autoscaling/v1 Scale of a Deployment or ReplicaSet."""
+    """autoscaling/v1 Scale of a workload that has replicas."""
 
     def __init__(self, row: Resource) -> None:
         super().__init__(row, _SCALE)
@@ -54,7 +55,7 @@ class ScaleShape(Shape):
         meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
         names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
         shown_status: JSON = {"replicas": status.get("replicas", 0)}
-        selector = selector_text(spec.get("selector") or {})
+        selector = _scale_selector(self.row, spec.get("selector") or {})
         if selector:
             shown_status["selector"] = selector
         replicas = spec.get("replicas", 0)
@@ -99,7 +100,14 @@ def shape_of(route: Route) -> Shape:
         return FinalizeShape(route.resource)
     if route.subresource == "binding":
         return Shape(route.resource, _BINDINGS)
+    if route.subresource == "eviction":
+        return Shape(route.resource, _EVICTIONS)
     return Shape(route.resource)
+
+
+def _scale_selector(row: Resource, selector: JSON) -> str:
+    """A ReplicationController's selector is a map of labels."""
+    return selector_text({"matchLabels": selector} if row.kind == "ReplicationController" else selector)
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:

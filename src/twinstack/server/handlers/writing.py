@@ -11,6 +11,7 @@ import msgspec
 
 from twinstack.api.decoding import decode_object
 from twinstack.api.errors import StatusError
+from twinstack.server.eviction import evict
 from twinstack.server.handlers.listing import page
 from twinstack.server.handlers.reading import answer
 from twinstack.server.messages import Request, Response, Route
@@ -38,7 +39,10 @@ class Writing:
         options = write_options(request, "CreateOptions")
         obj, warnings = self._body(request, route, options.field_validation)
         with _warning(warnings):
-            written = await self._registry.create(route, obj, request.user, options)
+            if route.subresource == "eviction":
+                written = await evict(self._registry, route, obj, request.user, options)
+            else:
+                written = await self._registry.create(route, obj, request.user, options)
         return self._answer(request, route, written, warnings)
 
     async def update(self, request: Request, route: Route) -> Response:
