@@ -24,12 +24,20 @@ __all__ = [
 ]
 
 _APPROVAL = Subresource("approval")
+_ATTACH = Subresource("attach", ("create", "get"), "PodAttachOptions")
 _BINDING = Subresource("binding", ("create",), "Binding")
 _EVICTION = Subresource("eviction", ("create",), "Eviction", "policy", "v1")
+_EXEC = Subresource("exec", ("create", "get"), "PodExecOptions")
 _FINALIZE = Subresource("finalize", ("update",))
 _LOG = Subresource("log", ("get",))
+_PORT_FORWARD = Subresource("portforward", ("create", "get"), "PodPortForwardOptions")
 _SCALE = Subresource("scale", kind="Scale", group="autoscaling", version="v1")
 _STATUS = Subresource("status")
+
+
+def _proxy(kind: str) -> Subresource:
+    return Subresource("proxy", ("create", "delete", "get", "patch", "update"), kind)
+
 
 _ALL = ("all",)  # what `kubectl get all` shows
 _POD_FIELDS = (
@@ -131,15 +139,27 @@ RESOURCES: tuple[Resource, ...] = (
         **_CLUSTER,
         **_RETURNED,
     ),
-    _core("nodes", "Node", _STATUS, short_names=("no",), fields=("spec.unschedulable",), **_CLUSTER),
+    _core(
+        "nodes",
+        "Node",
+        _proxy("NodeProxyOptions"),
+        _STATUS,
+        short_names=("no",),
+        fields=("spec.unschedulable",),
+        **_CLUSTER,
+    ),
     _core("persistentvolumeclaims", "PersistentVolumeClaim", _STATUS, short_names=("pvc",), **_RETURNED),
     _core("persistentvolumes", "PersistentVolume", _STATUS, short_names=("pv",), **_CLUSTER, **_RETURNED),
     _core(
         "pods",
         "Pod",
+        _ATTACH,
         _BINDING,
         _EVICTION,
+        _EXEC,
         _LOG,
+        _PORT_FORWARD,
+        _proxy("PodProxyOptions"),
         _STATUS,
         short_names=("po",),
         categories=_ALL,
@@ -164,6 +184,7 @@ RESOURCES: tuple[Resource, ...] = (
     _core(
         "services",
         "Service",
+        _proxy("ServiceProxyOptions"),
         _STATUS,
         short_names=("svc",),
         categories=_ALL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -34,7 +34,8 @@ class RouteHandler(Protocol):
 
 
 class App:
-    """`messages.Handler` of the whole API. `logs` takes GET of `pods/log`; `resources` everything else."""
+    """`messages.Handler` of the whole API. `subresources` handle those that are no stored objects, by name;
+    `resources` handles everything else."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class App:
         health: Health,
         counters: Metrics,
         resources: RouteHandler,
-        logs: RouteHandler,
+        subresources: Mapping[str, RouteHandler],
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -53,7 +54,7 @@ class App:
         self._health = health
         self._counters = counters
         self._resources = resources
-        self._logs = logs
+        self._subresources = subresources
 
     async def __call__(self, request: Request) -> Answer:
         started = time.perf_counter()
@@ -88,9 +89,11 @@ class App:
             raise refused
         if route is None:
             return self._page(request)
-        if route.subresource == "log":
-            return await self._logs.handle(request, route)
-        return await self._resources.handle(request, route)
+        further = routing.further_verb(verb, route)
+        if further is not None:
+            authorize(self._authorizer, Attributes(user, further, request.path, route))
+        handler = self._subresources.get(route.subresource, self._resources)
+        return await handler.handle(request, route)
 
     def _page(self, request: Request) -> Response:
         """A path that is no resource."""

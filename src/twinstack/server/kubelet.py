@@ -1,99 +1,14 @@
-"""One GET from a node's kubelet API, its body streamed (HTTP/1.1 over TLS with the server's client certificate)."""
+"""The kubelet APIs of all nodes, reached over TLS with the server's client certificate."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
 
-import httptools
-
-from twinstack.ip import Address, IPFamily
-from twinstack.server.egress import Egress, Unreachable
-
-_PATIENCE = 30.0  # seconds until the head of an answer
-_HIGH = 1 << 18  # bytes waiting for the reader before the node is told to wait
-
-
-class KubeletAnswer(asyncio.Protocol):
-    """The answer as it comes: `head` first, then `read` until it is empty; `close` at the end."""
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._parser: Any = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._status = 0
-        self._complete = False
-        self._failure: Exception | None = None
-        self._changed: asyncio.Event = asyncio.Event()
-
-    # --- transport and parser callbacks
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._failure = Unreachable(f"malformed HTTP response: {error}")
-            self.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._failure = self._failure or exc
-        self.end()
-
-    def on_headers_complete(self) -> None:
-        self._status = self._parser.get_status_code()
-        self._changed.set()
-
-    def on_body(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > _HIGH and self._transport is not None:
-            self._transport.pause_reading()
-        self._changed.set()
-
-    def on_message_complete(self) -> None:
-        self.end()
-
-    # --- for the reader
-
-    async def head(self) -> int:
-        """The answer's status. Raises Unreachable."""
-        while not self._status:
-            if self._complete:
-                raise Unreachable(f"unexpected end of the connection: {self._failure or 'EOF'}")
-            await self._next()
-        return self._status
-
-    async def read(self) -> bytes:
-        """The next bytes of the body; empty at its end. A body that breaks off ends, as upstream's does."""
-        while not self._parts and not self._complete:
-            await self._next()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        if self._size > _HIGH and self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-        self._size = 0
-        return data
-
-    async def _next(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
-
-    def end(self) -> None:
-        """Nothing more will come, or be wanted."""
-        self._complete = True
-        self._changed.set()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+from twinstack.ip import Address
+from twinstack.server import outgoing
+from twinstack.server.egress import Egress
+from twinstack.server.outgoing import Exchange, OutgoingRequest
 
 
 class KubeletClient:
@@ -104,29 +19,16 @@ class KubeletClient:
         self._make_context = context
         self._context: ssl.SSLContext | None = None
 
-    async def get(self, address: Address, port: int, target: str) -> tuple[int, KubeletAnswer]:
+    async def get(self, address: Address, port: int, target: str) -> tuple[int, Exchange]:
         """The status of `GET target` and its body, the caller's to close. Raises Unreachable."""
+        answer = await self.send(address, port, OutgoingRequest("GET", target))
+        return await answer.head(), answer
+
+    async def send(self, address: Address, port: int, request: OutgoingRequest) -> Exchange:
+        """An answer whose head has come, the caller's to close. Raises Unreachable."""
         if self._context is None:
             self._context = self._make_context()
-        host = f"[{address}]" if address.family is IPFamily.IPV6 else str(address)
-        # No `Connection: close`: the event loop drops what a paused reader has not taken when a peer closes.
-        request = f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
-        answer = KubeletAnswer(request)
-        sock = await self._egress.connect(address, port)
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: answer, sock=sock, ssl=self._context, server_hostname=str(address)
-                )
-                return await answer.head(), answer
-        except (TimeoutError, ssl.SSLError, OSError) as error:
-            answer.close()
-            sock.close()
-            reason = "i/o timeout" if isinstance(error, TimeoutError) else str(error)
-            raise Unreachable(reason) from error
-        except BaseException:
-            answer.close()
-            raise
+        return await outgoing.send(self._egress, address, port, request, self._context)
 
 
 def kubelet_context(certificate: str, key: str, authority: str) -> ssl.SSLContext:

@@ -22,6 +22,7 @@ class Request(msgspec.Struct):
     """One request, its body read whole.
 
     `path` is percent-decoded; `query` keeps every value of a repeated parameter; header names are lower case.
+    `target` is path and query as they came.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Request(msgspec.Struct):
     headers: dict[str, str]
     body: bytes
     user: UserInfo
+    target: bytes = b""
 
     def parameter(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""
@@ -45,6 +47,7 @@ class Response(msgspec.Struct):
     content_type: str = "application/json"
     headers: list[tuple[str, str]] = []
     warnings: list[str] = []  # each becomes a `Warning: 299` header
+    measured: bool = False  # `headers` say how long the body would be: an answer to HEAD
 
 
 class StreamWriter(Protocol):
@@ -63,8 +66,12 @@ class StreamWriter(Protocol):
         """Wait until the peer has gone or the server stops."""
 
 
+class BrokenOff(Exception):
+    """What a stream is made of has ended before its end: the client is to see that, too."""
+
+
 class StreamResponse(msgspec.Struct):
-    """An answer whose body `produce` writes; returning ends it. Cancelled when the peer goes."""
+    """An answer whose body `produce` writes; returning ends it. Cancelled when the peer goes. May raise BrokenOff."""
 
     status: int
     produce: Callable[[StreamWriter], Awaitable[None]]
@@ -84,6 +91,9 @@ class Duplex(Protocol):
 
     async def drain(self) -> None:
         """Wait until the queue is short again."""
+
+    def closed(self) -> Awaitable[None]:
+        """Wait until the peer has gone or the server stops."""
 
 
 class Upgrade(msgspec.Struct):

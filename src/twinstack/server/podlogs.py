@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,8 +19,9 @@ from twinstack.api.resources import resource
 from twinstack.api.times import parse_time
 from twinstack.ip import Address, IPFamily
 from twinstack.server.egress import Unreachable
-from twinstack.server.kubelet import KubeletAnswer, KubeletClient
-from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, StreamWriter
+from twinstack.server.kubelet import KubeletClient
+from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse
+from twinstack.server.outgoing import Exchange, copy_body
 from twinstack.server.strategy.base import Reader
 
 JSON = dict[str, Any]
@@ -61,10 +61,12 @@ class PodLogs:
             raise StatusError(500, "", f'Get "https://{host}:{port}{target}": {error}') from error
         if status >= 300:
             raise await _failure(status, answer, route)
-        return StreamResponse(status=200, produce=lambda writer: _copy(answer, writer), content_type="text/plain")
+        return StreamResponse(
+            status=200, produce=lambda writer: copy_body(answer, writer, tolerant=True), content_type="text/plain"
+        )
 
 
-async def _failure(status: int, answer: KubeletAnswer, route: Route) -> StatusError:
+async def _failure(status: int, answer: Exchange, route: Route) -> StatusError:
     """A kubelet's refusal as upstream passes it on."""
     text = bytearray()
     try:
@@ -84,19 +86,6 @@ async def _failure(status: int, answer: KubeletAnswer, route: Route) -> StatusEr
         text_404 = f"the server could not find the requested resource ( pods/log {route.name})"
         return StatusError(404, "NotFound", text_404, details=details)
     return internal_error(message or f"the kubelet answered {status}")
-
-
-async def _copy(answer: KubeletAnswer, writer: StreamWriter) -> None:
-    """Pass the body on as fast as the client takes it, until it ends or the server stops."""
-    stop = asyncio.ensure_future(writer.closed())
-    stop.add_done_callback(lambda _: answer.end())
-    try:
-        while data := await answer.read():
-            writer.write(data)
-            await writer.drain()
-    finally:
-        stop.cancel()
-        answer.close()
 
 
 def kubelet_endpoint(node: JSON) -> tuple[Address, int]:

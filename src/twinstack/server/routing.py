@@ -18,6 +18,8 @@ _NAMESPACE_SUBRESOURCES = frozenset(
 _COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 _OBJECT_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _SUBRESOURCE_VERBS = _OBJECT_VERBS | {"POST": "create"}
+_PROXY_VERBS = _SUBRESOURCE_VERBS | {"HEAD": "get", "OPTIONS": "options"}
+_STREAMS = ("attach", "exec", "portforward")
 _READ_ALL = ("list", "watch")
 
 
@@ -70,12 +72,20 @@ def verb_of(request: Request, route: Route) -> str:
     return verb
 
 
+def further_verb(verb: str, route: Route) -> str | None:
+    """What a request needs to be allowed beside its verb: a WebSocket is asked for by GET, but runs or changes
+    something as a POST would (Kubernetes 1.35)."""
+    return "create" if verb == "get" and route.subresource in _STREAMS else None
+
+
 def method_not_allowed() -> StatusError:
     return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
 def verb_for(method: str, route: Route, *, watching: bool) -> str | None:
     """The verb of a method on a route, if the route allows it."""
+    if route.subresource == "proxy":
+        return _PROXY_VERBS.get(method)
     if route.subresource:
         verb = _SUBRESOURCE_VERBS.get(method)
         subresource = route.resource.subresource(route.subresource)

@@ -50,7 +50,7 @@ class Setting:
             health=Health({"ping": lambda: True, "store": lambda: True}, {"objects": lambda: self.ready}),
             counters=self.counters,
             resources=Resources(),
-            logs=Resources(),
+            subresources={"log": Resources()},
         )
 
     def ask(self, target: str, method: str = "GET", token: str = "t", **headers: str) -> Answer:

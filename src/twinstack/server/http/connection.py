@@ -14,7 +14,7 @@ from twinstack.server.http.limits import Limits
 from twinstack.server.http.reading import Exchange, Refused, RequestReader
 from twinstack.server.http.streams import BodyWriter, Flow, Tunnel
 from twinstack.server.http.wire import Connections, Wire
-from twinstack.server.messages import Answer, Handler, Request, Response, StreamResponse, Upgrade, UserInfo
+from twinstack.server.messages import Answer, BrokenOff, Handler, Request, Response, StreamResponse, Upgrade, UserInfo
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class HTTPConnection(asyncio.Protocol):
     def _write(self, answer: Response, exchange: Exchange | None, *, keep_alive: bool) -> None:
         """One write for head and body, so that they share a packet and a TLS record."""
         body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
-        framing = f"Content-Length: {len(body)}\r\n" if has_body(answer.status) else ""
+        framing = f"Content-Length: {len(body)}\r\n" if has_body(answer.status) and not answer.measured else ""
         if not keep_alive or self._flow.stopping:
             framing += "Connection: close\r\n"
         elif exchange is not None and exchange.old:
@@ -280,9 +280,13 @@ class HTTPConnection(asyncio.Protocol):
         except asyncio.CancelledError:
             if not self._flow.stopping:
                 raise
+        except BrokenOff as broken:
+            log.info("stream of %s: %s", label, broken)
+            self._flow.wire.abort()  # without a last chunk, so that the peer sees a broken stream
+            return
         except Exception:
             log.exception("stream of %s", label)
-            self._flow.wire.abort()  # without a last chunk, so that the peer sees a broken stream
+            self._flow.wire.abort()
             return
         finally:
             self._streaming = False

@@ -171,6 +171,7 @@ class RequestReader:
                 headers=self._headers,
                 body=(body[0] if len(body) == 1 else b"".join(body)) if body else b"",
                 user=self._user,
+                target=self._target,
             ),
             keep_alive=parser.should_keep_alive(),
             old=parser.get_http_version() == "1.0",

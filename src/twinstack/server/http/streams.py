@@ -129,3 +129,6 @@ class Tunnel:
 
     async def drain(self) -> None:
         await self._flow.drain()
+
+    def closed(self) -> asyncio.Future[None]:
+        return self._flow.ended()

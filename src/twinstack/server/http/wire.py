@@ -78,22 +78,30 @@ class Connections(Protocol):
 
 
 class TLSWire(asyncio.BufferedProtocol):
-    """Server-side TLS between a TCP transport and a protocol, which is made once the handshake is through.
+    """TLS between a TCP transport and a protocol, which is made once the handshake is through.
 
-    It holds 15 KB where a transport of the event loop holds 40 KB, and its write buffer's size is the truth.
+    It holds 15 KB where a transport of the event loop holds 40 KB, its write buffer's size is the truth, and what a
+    paused reader has not taken is still there when the peer has closed. `peer`: the server's name; this side is then
+    the client. `error` says why a handshake failed.
     """
 
-    __slots__ = ("_factory", "_incoming", "_outgoing", "_owner", "_protocol", "_tcp", "_tls", "deadline")
+    __slots__ = ("_factory", "_incoming", "_outgoing", "_owner", "_protocol", "_tcp", "_tls", "deadline", "error")
 
     def __init__(
-        self, owner: Connections, context: ssl.SSLContext, limits: Limits, factory: Callable[[], WireProtocol]
+        self,
+        owner: Connections,
+        context: ssl.SSLContext,
+        limits: Limits,
+        factory: Callable[[], WireProtocol],
+        peer: str | None = None,
     ) -> None:
         self._owner = owner
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=peer is None, server_hostname=peer)
         self._factory = factory
         self._protocol: WireProtocol | None = None
+        self.error: ssl.SSLError | None = None
         self.deadline = asyncio.get_running_loop().time() + limits.handshake_timeout
 
     # --- TCP below
@@ -101,6 +109,8 @@ class TLSWire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = cast("asyncio.Transport", transport)
         self._owner.began(self)
+        if not self._tls.server_side:
+            self._shake_hands()
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return _SHARED
@@ -135,6 +145,7 @@ class TLSWire(asyncio.BufferedProtocol):
             return False
         except ssl.SSLError as error:
             log.debug("TLS handshake failed: %s", error)
+            self.error = error
             if error.reason == "HTTP_REQUEST":
                 self._tcp.write(_PLAIN_HTTP)
             self._flush()  # the alert that tells the client why
