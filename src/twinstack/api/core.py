@@ -137,6 +137,14 @@ class Toleration(Struct):
     effect: str = ""
     toleration_seconds: int | None = None
 
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether it is for this taint. An empty key with Exists is for all, an empty effect for every effect."""
+        if self.effect not in ("", taint.effect) or self.key not in ("", taint.key):
+            return False
+        if self.operator == "Exists":
+            return True
+        return self.key != "" and self.operator in ("", "Equal") and self.value == taint.value
+
 
 class HostAlias(Struct):
     ip: str = ""
@@ -375,26 +383,3 @@ class PodTemplateSpec(Struct):
 
     metadata: dict[str, Any] = {}
     spec: dict[str, Any] = {}
-
-
-class ReplicationControllerSpec(Struct):
-    replicas: int | None = None
-    min_ready_seconds: int = 0
-    selector: dict[str, str] = {}
-    template: PodTemplateSpec = msgspec.field(default_factory=PodTemplateSpec)
-
-
-class ReplicationControllerStatus(Struct):
-    replicas: int = 0
-    fully_labeled_replicas: int = 0
-    ready_replicas: int = 0
-    available_replicas: int = 0
-    observed_generation: int = 0
-    conditions: list[Condition] = []
-
-
-class ReplicationController(Object):
-    """What a ReplicaSet was before it: its selector knows equality alone."""
-
-    spec: ReplicationControllerSpec = msgspec.field(default_factory=ReplicationControllerSpec)
-    status: ReplicationControllerStatus = msgspec.field(default_factory=ReplicationControllerStatus)

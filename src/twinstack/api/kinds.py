@@ -13,7 +13,6 @@ from twinstack.api.core import (
     Namespace,
     Node,
     Pod,
-    ReplicationController,
     Secret,
     Service,
     ServiceAccount,
@@ -21,6 +20,7 @@ from twinstack.api.core import (
 from twinstack.api.discovery import EndpointSlice
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
+from twinstack.api.replication import ReplicationController
 from twinstack.api.resources import Resource, resource
 
 T = TypeVar("T", bound=Object)

@@ -14,17 +14,20 @@ from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
 from twinstack.controllers.context import Context, Controller, run_all
 from twinstack.controllers.deployments import DeploymentController
+from twinstack.controllers.disruption import Rates
 from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
 from twinstack.controllers.legacyendpoints import EndpointsController
 from twinstack.controllers.namespaces import NamespaceController
 from twinstack.controllers.nodeipam import NodeIPAMController
-from twinstack.controllers.nodelifecycle import NodeLifecycleController
+from twinstack.controllers.nodelifecycle import NodeLifecycleController, Patience
+from twinstack.controllers.nodettl import NodeTTLController
 from twinstack.controllers.podgc import PodGarbageController
 from twinstack.controllers.replicasets import ReplicaSetController
 from twinstack.controllers.selection import select
 from twinstack.controllers.servicecidrs import ServiceCIDRController
+from twinstack.controllers.tainteviction import TaintEvictionController
 
 NAME = "controllers"
 
@@ -57,6 +60,21 @@ def _endpoint_slices(context: Context, args: argparse.Namespace) -> Controller |
     )
 
 
+def _node_lifecycle(context: Context, args: argparse.Namespace) -> Controller | None:
+    patience = Patience(
+        grace=args.node_monitor_grace_period,
+        startup=args.node_startup_grace_period,
+        period=args.node_monitor_period,
+    )
+    rates = Rates(
+        normal=args.node_eviction_rate,
+        reduced=args.secondary_node_eviction_rate,
+        large=args.large_cluster_size_threshold,
+        threshold=args.unhealthy_zone_threshold,
+    )
+    return NodeLifecycleController(context, patience=patience, rates=rates)
+
+
 CONTROLLERS: dict[str, Factory] = {
     "endpoints-controller": lambda context, args: EndpointsController(
         context, batch_period=args.endpoint_updates_batch_period
@@ -77,11 +95,13 @@ CONTROLLERS: dict[str, Factory] = {
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
     "root-ca-certificate-publisher-controller": _root_ca,
-    "node-lifecycle-controller": lambda context, args: NodeLifecycleController(
-        context, grace=args.node_monitor_grace_period
-    ),
+    "node-lifecycle-controller": _node_lifecycle,
+    "taint-eviction-controller": lambda context, args: TaintEvictionController(context),
     "garbage-collector-controller": lambda context, args: GarbageCollector(context),
-    "pod-garbage-collector-controller": lambda context, args: PodGarbageController(context),
+    "pod-garbage-collector-controller": lambda context, args: PodGarbageController(
+        context, threshold=args.terminated_pod_gc_threshold
+    ),
+    "ttl-controller": lambda context, args: NodeTTLController(context),
 }
 
 
@@ -113,7 +133,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--endpoint-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
     flag("--mirroring-max-endpoints-per-subset", type=int, default=1000, metavar="N")
     flag("--mirroring-endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
-    flag("--node-monitor-grace-period", type=_seconds, default=40.0, metavar="DURATION")
+    flag("--terminated-pod-gc-threshold", type=int, default=12500, metavar="N", help="finished pods that stay; 0: all")
+    flag("--node-monitor-grace-period", type=_seconds, default=50.0, metavar="DURATION")
+    flag("--node-startup-grace-period", type=_seconds, default=60.0, metavar="DURATION")
+    flag("--node-monitor-period", type=_seconds, default=5.0, metavar="DURATION")
+    flag("--node-eviction-rate", type=float, default=0.1, metavar="PER_SECOND", help="nodes whose pods leave, a zone")
+    flag("--secondary-node-eviction-rate", type=float, default=0.01, metavar="PER_SECOND", help="in a troubled zone")
+    flag("--large-cluster-size-threshold", type=int, default=50, metavar="NODES")
+    flag("--unhealthy-zone-threshold", type=float, default=0.55, metavar="SHARE")
 
 
 def run(args: argparse.Namespace) -> int:

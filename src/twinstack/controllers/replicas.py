@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from twinstack.api.apps import ReplicaSet, ReplicaSetStatus
-from twinstack.api.core import Pod, ReplicationController, ReplicationControllerStatus
+from twinstack.api.core import Pod
 from twinstack.api.meta import Condition, camel
+from twinstack.api.replication import ReplicationController, ReplicationControllerStatus
 from twinstack.api.selectors import LabelSelector
 from twinstack.controllers.owners import reference_to
 from twinstack.controllers.podstate import available_in, is_active, is_ready, ready_since

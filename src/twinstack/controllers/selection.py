@@ -18,6 +18,7 @@ ALIASES = {
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
     "nodelifecycle": "node-lifecycle-controller",
     "garbagecollector": "garbage-collector-controller",
+    "ttl": "ttl-controller",
     "podgc": "pod-garbage-collector-controller",
 }
 

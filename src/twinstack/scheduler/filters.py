@@ -33,15 +33,7 @@ def obstacles(pod: Pod, taken: Footprint, node: Node, load: Load) -> list[str]:
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
     """Whether one of the tolerations is for this taint (core/v1 Toleration)."""
-    return any(_tolerates(toleration, taint) for toleration in tolerations)
-
-
-def _tolerates(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect not in ("", taint.effect) or toleration.key not in ("", taint.key):
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return toleration.key != "" and toleration.operator in ("", "Equal") and toleration.value == taint.value
+    return any(toleration.tolerates(taint) for toleration in tolerations)
 
 
 def matches_node(pod: Pod, node: Node) -> bool:

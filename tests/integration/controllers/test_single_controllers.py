@@ -28,7 +28,7 @@ from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
 from twinstack.controllers.nodecidrs import NodeCIDRs
 from twinstack.controllers.nodeipam import NodeIPAMController
-from twinstack.controllers.nodelifecycle import NodeLifecycleController
+from twinstack.controllers.nodelifecycle import NodeLifecycleController, Patience
 from twinstack.controllers.podgc import PodGarbageController
 from twinstack.ip import CIDR
 
@@ -78,7 +78,9 @@ def test_a_silent_node_turns_unknown_and_its_pods_leave_service(server: Bed) -> 
         def in_service(slices: list[Any]) -> set[str]:
             return {a for s in slices for e in s.endpoints or [] if e.conditions.ready for a in e.addresses}
 
-        async with running(client, partial(NodeLifecycleController, grace=0.6), EndpointSliceController):
+        async with running(
+            client, partial(NodeLifecycleController, patience=Patience(grace=0.6)), EndpointSliceController
+        ):
             beating = asyncio.create_task(renew())
             both = {"10.244.0.1", "10.244.1.1"}
             await eventually(lambda: slices_of(client, "web"), lambda slices: in_service(slices) == both)

@@ -6,8 +6,9 @@ import pytest
 from tests.unit.controllers.workloads import NOW, pod, replica_set
 
 from twinstack.api.apps import ReplicaSetStatus
-from twinstack.api.core import PodTemplateSpec, ReplicationController, ReplicationControllerSpec
+from twinstack.api.core import PodTemplateSpec
 from twinstack.api.meta import Condition, ObjectMeta
+from twinstack.api.replication import ReplicationController, ReplicationControllerSpec
 from twinstack.controllers.replicas import (
     DELETION_COST,
     next_available,

@@ -1,4 +1,4 @@
-"""Rules of a few lines each: taints, owners, trigger times, selection of controllers, flags."""
+"""Rules of a few lines each: trigger times, selection of controllers, flags."""
 
 from __future__ import annotations
 
@@ -7,50 +7,14 @@ import argparse
 import pytest
 from tests.unit.controllers.workloads import deployment, pod
 
-from twinstack.api.core import ConfigMap, Node, NodeSpec, NodeStatus, Service, Taint
+from twinstack.api.core import ConfigMap, Service
 from twinstack.api.errors import StatusError
-from twinstack.api.meta import Condition, ObjectMeta
+from twinstack.api.meta import ObjectMeta
 from twinstack.controllers import command
 from twinstack.controllers.context import namespace_ends
 from twinstack.controllers.rootca import RootCA
 from twinstack.controllers.selection import select
-from twinstack.controllers.taints import desired_taints
 from twinstack.controllers.triggers import TriggerTimes
-
-
-def node(conditions: dict[str, str], taints: list[Taint] | None = None, unschedulable: bool = False) -> Node:
-    return Node(
-        metadata=ObjectMeta(name="n"),
-        spec=NodeSpec(taints=taints or [], unschedulable=unschedulable),
-        status=NodeStatus(conditions=[Condition(type=t, status=s) for t, s in conditions.items()]),
-    )
-
-
-OURS = Taint(key="node.kubernetes.io/not-ready", effect="NoSchedule", time_added="before")
-THEIRS = Taint(key="node.kubernetes.io/not-ready", effect="NoExecute")
-
-
-@pytest.mark.parametrize(
-    ("conditions", "unschedulable", "keys"),
-    [
-        ({"Ready": "True"}, False, []),
-        ({}, False, []),
-        ({"Ready": "False"}, False, ["not-ready"]),
-        ({"Ready": "Unknown"}, False, ["unreachable"]),
-        ({"Ready": "True", "MemoryPressure": "True", "DiskPressure": "Unknown"}, False, ["memory-pressure"]),
-        ({"DiskPressure": "True", "PIDPressure": "True"}, False, ["disk-pressure", "pid-pressure"]),
-        ({"NetworkUnavailable": "True"}, True, ["unschedulable", "network-unavailable"]),
-    ],
-)
-def test_taints_follow_conditions(conditions: dict[str, str], unschedulable: bool, keys: list[str]) -> None:
-    taints = desired_taints(node(conditions, unschedulable=unschedulable), "now")
-    assert [taint.key for taint in taints] == [f"node.kubernetes.io/{key}" for key in keys]
-    assert all((taint.effect, taint.time_added) == ("NoSchedule", "now") for taint in taints)
-
-
-def test_taints_that_are_there_stay_as_they_are_and_foreign_ones_are_not_touched() -> None:
-    assert desired_taints(node({"Ready": "False"}, [THEIRS, OURS]), "now") == [THEIRS, OURS]
-    assert desired_taints(node({"Ready": "True"}, [THEIRS, OURS]), "now") == [THEIRS]
 
 
 def test_trigger_times_are_told_once_and_the_earliest_first() -> None:
