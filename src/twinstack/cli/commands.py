@@ -23,6 +23,8 @@ COMMANDS: dict[str, Command] = {
     "status": Command("twinstack.cluster.status", "show the health of every part of a cluster"),
     "kubeconfig": Command("twinstack.cluster.kubeconfig", "print the path of a cluster's kubeconfig"),
     "node-exec": Command("twinstack.cluster.node_exec", "run a host command in the network namespace of a node"),
+    "doctor": Command("twinstack.cluster.doctor", "show what this machine can do, and what to install"),
+    "tools": Command("twinstack.cluster.tools", "fetch client programs: kubectl and Helm"),
     "server": Command("twinstack.server.command", "the Kubernetes API server", component=True),
     "controllers": Command("twinstack.controllers.command", "the controllers of the cluster", component=True),
     "scheduler": Command("twinstack.scheduler.command", "the scheduler of pods", component=True),

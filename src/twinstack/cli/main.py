@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from twinstack import __version__
 from twinstack.cli.commands import COMMANDS, Command, overview
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(word: str, command: Command, arguments: list[str]) -> int:
     module = importlib.import_module(command.module)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"twinstack {word}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
     module.add_flags(parser)
@@ -61,7 +62,7 @@ def _run(word: str, command: Command, arguments: list[str]) -> int:
     try:
         return int(module.run(args))
     except PermissionError as error:
-        print(f"twinstack: {error}\nrun the same command again with sudo", file=sys.stderr)
+        print(f"twinstack: {error}; run the same command again with sudo", file=sys.stderr)
         return 1
     except Exception as error:
         from twinstack.cluster.errors import ClusterError
@@ -70,6 +71,22 @@ def _run(word: str, command: Command, arguments: list[str]) -> int:
             raise
         print(f"twinstack: {error}", file=sys.stderr)
         return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says on one line what is wrong with the flags, and what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}{self._meant(message)}; `{self.prog} --help` lists the flags\n")
+
+    def _meant(self, message: str) -> str:
+        import difflib
+
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if unknown and unknown[0] != message.split()[0]:
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            return f", did you mean {close[0]}?" if close else ""
+        return ""
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

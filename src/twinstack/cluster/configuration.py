@@ -156,9 +156,14 @@ def check(configuration: ClusterConfiguration, terms: Terms = FLAGS) -> None:
     _check_node_ports(configuration.node_ports)
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can begin the names of nodes and namespaces."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> None:
-    """Raises ClusterError unless `name` can begin the names of nodes and namespaces."""
-    if not _NAME.fullmatch(name):
+    """Raises ClusterError unless it is one."""
+    if not is_name(name):
         raise ClusterError(
             f"--name {name!r} is not a cluster name",
             "use at most 32 lower-case letters, digits and hyphens, a letter first and no hyphen last",

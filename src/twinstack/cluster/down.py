@@ -7,7 +7,7 @@ import os
 import time
 
 from twinstack.cluster import removal, watcher
-from twinstack.cluster.configuration import DEFAULT_NAME, check_name
+from twinstack.cluster.configuration import DEFAULT_NAME
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import ClusterPaths, clusters, locked, paths
 
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
 
 def remove(own: ClusterPaths) -> bool:
     """Stop and sweep one cluster; False when there was nothing of it."""
-    check_name(own.name)
     there = own.root.exists() or own.run.exists() or bool(own.namespaces())
     try:
         owner = os.readlink(own.owner)
@@ -48,6 +47,8 @@ def remove(own: ClusterPaths) -> bool:
             f"the cluster {own.name} of this machine keeps its state in {owner}",
             f"remove it with TWINSTACK_HOME={os.path.dirname(owner)}",
         )
+    if own.is_foreign:
+        raise ClusterError(f"{own.root} is no cluster's, and is left alone", "remove it yourself if nobody needs it")
     watcher.stop(own)
     removal.sweep(own)
     return there

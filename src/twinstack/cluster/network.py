@@ -18,10 +18,11 @@ from pathlib import Path
 
 from twinstack.cluster.configuration import NODE_NETWORK, ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
-from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.linux import links, namespaces, netlink, policyrouting, sysctl
 
 _BRIDGE = 2  # index of br0 in the switch
 _ETH0 = 2  # index of eth0 in a node
+_PODS_TABLE = 10  # of routes in the switch
 _FIRST_PORT = 10  # a node's port on the switch has this index plus the node's number
 
 # Both families are written out: a new namespace starts IPv6 from the kernel's defaults, but IPv4 from the host's
@@ -59,6 +60,7 @@ def ensure(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
     try:
         for index in configuration.node_indexes:
             _ensure_node(configuration, socket, paths.node(index), index)
+        _route_to_pods(configuration, socket)
     finally:
         socket.close()
 
@@ -146,6 +148,21 @@ def _address(configuration: ClusterConfiguration, index: int) -> None:
         socket.request(messages)
     finally:
         socket.close()
+
+
+def _route_to_pods(configuration: ClusterConfiguration, switch: netlink.NetlinkSocket) -> None:
+    """Let the API server reach pods from the switch: by way of the first node, which knows where each one is.
+
+    For packets of its own alone: those that nodes send to a pod that is no more are still refused here.
+    """
+    first = {address.family: address for address in configuration.node_addresses(configuration.node_indexes[0])}
+    for block in configuration.pod_cidrs:
+        try:
+            switch.request([policyrouting.own_traffic_rule(block.family, _PODS_TABLE, _PODS_TABLE)])
+        except netlink.NetlinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
+        switch.request([policyrouting.table_route(_PODS_TABLE, block, first[block.family])])
 
 
 def _delete_if_present(socket: netlink.NetlinkSocket, index: int) -> None:

@@ -15,14 +15,15 @@ NEEDED = ("NET_ADMIN", "SYS_ADMIN")  # to make interfaces, and namespaces and mo
 LEAST_ROOM = 32 << 20  # bytes for the store, logs and certificates of a small cluster
 _LEAST_FILES = 256
 
-_ELSEWHERE = "let TWINSTACK_HOME name a directory elsewhere"
+ELSEWHERE = "let TWINSTACK_HOME name a directory elsewhere"
 _ADVICE = {
-    errno.ENOSPC: f"free some space, or {_ELSEWHERE}",
-    errno.EDQUOT: f"free some space, or {_ELSEWHERE}",
-    errno.EROFS: f"make it writable, or {_ELSEWHERE}",
-    errno.ENOTDIR: _ELSEWHERE,
-    errno.EEXIST: _ELSEWHERE,
-    errno.ENAMETOOLONG: f"{_ELSEWHERE}, with a shorter path",
+    errno.ENOSPC: f"free some space, or {ELSEWHERE}",
+    errno.EDQUOT: f"free some space, or {ELSEWHERE}",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: f"make it writable, or {ELSEWHERE}",
+    errno.ENOTDIR: ELSEWHERE,
+    errno.EEXIST: ELSEWHERE,
+    errno.ENAMETOOLONG: f"{ELSEWHERE}, with a shorter path",
 }
 
 

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from twinstack.cluster.configuration import DEFAULT_NAME, ClusterConfiguration
+from twinstack.cluster.configuration import DEFAULT_NAME, ClusterConfiguration, check_name, is_name
 from twinstack.cluster.errors import ClusterError
 
 RUN = Path("/run/twinstack")
 NAMESPACES = Path("/run/netns")
+PROGRAMS = "bin"  # the directory of `twinstack tools install` beside the clusters
 DEFAULT_HOME = Path.home() / ".twinstack"
 
 
@@ -41,6 +42,13 @@ class ClusterPaths(NamedTuple):
     @property
     def configuration(self) -> Path:
         return self.root / "cluster.json"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the state directory is there and holds something else than a cluster, which must not be touched."""
+        if self.configuration.exists() or self.processes.is_dir():
+            return False
+        return self.root.is_file() or (self.root.is_dir() and any(self.root.iterdir()))
 
     @property
     def pki(self) -> Path:
@@ -144,15 +152,20 @@ class ClusterPaths(NamedTuple):
 
 
 def paths(name: str) -> ClusterPaths:
+    """The files of the cluster `name`. Raises ClusterError for a name that no cluster can have."""
+    check_name(name)
+    if name == PROGRAMS:
+        raise ClusterError(f"--name {name} is where `twinstack tools install` puts programs", "choose another name")
     return ClusterPaths(name, home() / name)
 
 
 def clusters() -> list[str]:
     """The names of all clusters of this user that left something in the state directory."""
     try:
-        return sorted(entry.name for entry in home().iterdir() if entry.is_dir())
+        names = [entry.name for entry in home().iterdir() if entry.is_dir() and is_name(entry.name)]
     except FileNotFoundError:
         return []
+    return sorted(name for name in names if name != PROGRAMS and not paths(name).is_foreign)
 
 
 def name_flag(name: str) -> str:

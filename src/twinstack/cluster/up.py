@@ -16,6 +16,7 @@ from twinstack.cluster import changes, laying, ports, preconditions, removal, wa
 from twinstack.cluster import configuration as configurations
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.errors import ClusterError
+from twinstack.cluster.preconditions import ELSEWHERE
 from twinstack.cluster.state import ClusterPaths, clusters, locked, name_flag, paths
 from twinstack.cluster.wishes import Wishes, amend, configure
 
@@ -104,7 +105,6 @@ def prepare(wishes: Wishes, progress: Progress) -> tuple[ClusterPaths, ClusterCo
 
     Returns the cluster as it runs, and as it is wanted.
     """
-    configurations.check_name(wishes.name)
     own = paths(wishes.name)
     with locked():
         preconditions.check_space(own.root.parent)
@@ -155,6 +155,10 @@ def _check_unused(own: ClusterPaths) -> None:
         raise ClusterError(
             f"a cluster {own.name} with its state in {owner} exists on this machine",
             f"give another --name, or use that one with TWINSTACK_HOME={os.path.dirname(owner)}",
+        )
+    if own.is_foreign:
+        raise ClusterError(
+            f"{own.root} is there and no cluster's", f"move it away, give another --name, or {ELSEWHERE}"
         )
     left = own.namespaces()
     if left:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # that readers take for something else
 
 
 def to_yaml(value: object, indent: str = "") -> str:
-    """Block style; text is quoted as JSON quotes it unless it is letters and digits alone."""
+    """Block style; text is quoted as JSON quotes it unless nobody can take it for something else."""
     if isinstance(value, dict) and value:
-        return "".join(f"{indent}{key}:{_item(item, indent)}" for key, item in value.items())
+        return "".join(f"{indent}{_scalar(key)}:{_item(item, indent)}" for key, item in value.items())
     if isinstance(value, list) and value:
         return "".join(f"{indent}- {to_yaml(item, indent + '  ')[len(indent) + 2 :]}" for item in value)
     return f"{indent}{_scalar(value)}\n"
@@ -23,8 +27,6 @@ def _item(value: object, indent: str) -> str:
 
 
 def _scalar(value: object) -> str:
-    plain = isinstance(value, str) and value.isalnum() and value[0].isalpha() and value not in _RESERVED
-    return str(value) if plain else json.dumps(value)
-
-
-_RESERVED = {"true", "false", "null", "yes", "no", "on", "off", "True", "False", "Null", "y", "n"}
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value)

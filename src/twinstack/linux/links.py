@@ -79,6 +79,11 @@ def bridge(name: str, index: int = 0) -> bytes:
     return message(NEWLINK, CREATE | EXCL, _ifinfo(index, UP) + text(3, name) + nest(18, text(1, "bridge"), options))
 
 
+def of_kind(name: str, kind: str) -> bytes:
+    """Create an interface of a kind that needs no options. Refused with EOPNOTSUPP where the kernel lacks it."""
+    return message(NEWLINK, CREATE | EXCL, _ifinfo() + text(3, name) + nest(18, text(1, kind)))
+
+
 def add_address(index: int, address: Address, prefix: int) -> bytes:
     """Idempotent. IPv6 addresses skip duplicate detection."""
     flags = _NODAD if address.family is IPFamily.IPV6 else 0

@@ -106,3 +106,17 @@ def test_an_unreachable_address_is_refused(
         address = Address.parse(text)
         with open_socket(paths.node(1), address.family) as client, pytest.raises(OSError, match="unreachable"):
             client.connect((text, 80))
+
+
+def test_the_switch_reaches_pods_and_forwards_to_none(
+    cluster: tuple[ClusterConfiguration, ClusterPaths],
+) -> None:
+    configuration, paths = cluster
+    network.ensure(configuration, paths)  # again: what is there stays
+    via = [str(address) for address in configuration.node_addresses(1)]
+    for block, hop in zip(configuration.pod_cidrs, via, strict=True):
+        pod = block.address(-2)
+        command = ["nsenter", f"--net={paths.switch}", "ip", "route", "get", str(pod)]
+        assert f"via {hop} " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with open_socket(paths.node(2), pod.family) as client, pytest.raises(OSError, match="unreachable"):
+            client.connect((str(pod), 80))
