@@ -139,9 +139,9 @@ class Api:
 
 
 @asynccontextmanager
-async def served(path: Path) -> AsyncIterator[Api]:
+async def served(path: Path, config: ServerConfig = CONFIG) -> AsyncIterator[Api]:
     """A registry on the SQLite file `path`."""
-    registry = Registry(SQLiteStore(str(path)), CONFIG)
+    registry = Registry(SQLiteStore(str(path)), config)
     await registry.open()
     try:
         yield Api(registry)
