@@ -53,6 +53,9 @@ def _front_end(front_end: FrontEnd) -> dict[str, object]:
         "portName": front_end.name.port,
         "action": front_end.action.value,
         "endpoints": list(map(str, front_end.targets)),
+        "endpointsForThisNode": list(map(str, front_end.near)) if front_end.near is not None else None,
+        "affinitySeconds": front_end.affinity,
+        "sourceRanges": list(map(str, front_end.sources)) if front_end.sources is not None else None,
     }
 
 
@@ -60,7 +63,7 @@ def _text(report: Report) -> str:
     rows = [("FAMILY", "FRONT END", "VIA", "SERVICE PORT", "ACTION", "ENDPOINTS")]
     for family, (claims, _) in report.items():
         rows += [
-            (family, str(f.slot), str(f.via), str(f.name), f.action.value, " ".join(map(str, f.targets)) or "-")
+            (family, str(f.slot), str(f.via), str(f.name), f.action.value, " ".join(_endpoints(f)))
             for f in _sorted(claims)
         ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -71,6 +74,13 @@ def _text(report: Report) -> str:
         ranges = ", ".join(sorted(map(str, around.service_cidrs))) or "unknown: free addresses are not dropped"
         lines += ["", f"{family}: local pods {pods}; NodePorts on {nodes}; Service ranges {ranges}"]
     return "\n".join(lines) + "\n"
+
+
+def _endpoints(front_end: FrontEnd) -> list[str]:
+    shown = list(map(str, front_end.targets)) or ["-"]
+    shown += ["for this node:", *map(str, front_end.near)] if front_end.near is not None else []
+    shown += [f"affinity {front_end.affinity}s"] if front_end.affinity else []
+    return shown + (["from:", *map(str, front_end.sources)] if front_end.sources is not None else [])
 
 
 def _sorted(claims: Claims) -> list[FrontEnd]:

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from twinstack.dataplane.model import Action, FrontEnd, Hairpin, Slot, Target, Via
 from twinstack.ip import CIDR, Address
 from twinstack.linux.nftables import Collection
-from twinstack.proxy.layout import DROP, MOST_TARGETS, REJECT, Kind, class_word
+from twinstack.proxy.classes import DROP, REJECT, Class, Kind, size_for
 
 Range = tuple[bytes, bytes | None]  # [first, end); no end: up to the last address
+Span = tuple[bytes, bytes]  # first and last
 
 _PORT_KEY = struct.Struct(">B3xH2x")  # protocol, port: one register each
 _INDEX = struct.Struct("=I")
 
 _KINDS = {Via.CLUSTER_IP: Kind.CLUSTER, Via.NODE_PORT: Kind.NODE_PORT}
+_NO_SPANS: frozenset[Span] = frozenset()
 
 
 class Laid(NamedTuple):
-    """A front end as it is in the maps: its class word, and its targets by index."""
+    """A front end as it is in the maps of a stage: its class, and by index its targets and their slots."""
 
-    word: bytes
+    class_: Class
     targets: tuple[bytes, ...] = ()
+    slots: tuple[bytes, ...] = ()  # with affinity only
+
+
+class Arranged(NamedTuple):
+    """A front end in all stages. The near one, and the source addresses that its guard lets in, are rare."""
+
+    main: Laid
+    near: Laid | None = None
+    sources: frozenset[Span] = _NO_SPANS
 
 
 def slot_key(slot: Slot) -> bytes:
@@ -47,21 +58,54 @@ def index_key(key: bytes, index: int) -> bytes:
 
 
 def read_index(key: bytes) -> tuple[bytes, int]:
-    """A target's key → the front end's key, and the index."""
+    """A target's key → the front end's key, and the index. Slots are numbers like indexes."""
     return key[:-4], _INDEX.unpack(key[-4:])[0]
 
 
-def arrange(front_end: FrontEnd, before: tuple[bytes, ...]) -> Laid:
-    """How to lay a front end that has these targets in the maps now.
+def slot_value(number: int) -> bytes:
+    return _INDEX.pack(number)
 
-    More targets than a class word counts are left out; whoever wants to know compares the lengths.
-    """
+
+def arrange(front_end: FrontEnd, before: Arranged | None, slots: Iterator[bytes]) -> Arranged:
+    """How to lay a front end that is in the maps like `before` now. `slots` gives ones that were never used."""
+    old = before.main if before is not None else None
     if front_end.action is Action.REJECT:
-        return Laid(REJECT)
-    if front_end.action is Action.DROP:
-        return Laid(DROP)
-    targets = place(before, [target_value(target) for target in front_end.targets[:MOST_TARGETS]])
-    return Laid(class_word(_KINDS[front_end.via], len(targets)), targets)
+        main = Laid(REJECT)
+    elif front_end.near is not None:
+        kind = Kind.NODE_PORT_LOCAL if front_end.via is Via.NODE_PORT else Kind.EXTERNAL_LOCAL
+        main = _lay(kind, front_end.targets, front_end.affinity, old, slots)
+        near_kind = Kind.NEAR_PORT if kind.by_port else Kind.NEAR
+        near = _lay(near_kind, front_end.near, front_end.affinity, before.near if before is not None else None, slots)
+        return Arranged(main, near, _spans(front_end))
+    elif front_end.action is Action.DROP:
+        main = Laid(DROP)
+    else:
+        kind = _KINDS.get(front_end.via, Kind.EXTERNAL)
+        main = _lay(kind, front_end.targets, front_end.affinity, old, slots)
+    return Arranged(main, None, _spans(front_end) if front_end.sources is not None else _NO_SPANS)
+
+
+def _lay(kind: Kind, wanted: tuple[Target, ...], affinity: int, old: Laid | None, slots: Iterator[bytes]) -> Laid:
+    before = old.targets if old is not None else ()
+    targets = place(before, [target_value(target) for target in wanted])
+    if not affinity or not targets:
+        return Laid(Class(kind, size_for(len(targets))), targets)
+    known = dict(zip(before, old.slots, strict=True)) if old is not None and old.slots else {}
+    kept = tuple(known.get(target) or next(slots) for target in targets)
+    return Laid(Class(kind, size_for(len(targets)), affinity), targets, kept)
+
+
+def _spans(front_end: FrontEnd) -> frozenset[Span]:
+    """Keys of `source-ranges`: the front end's, and each range of addresses that may come in."""
+    if front_end.sources is None:
+        return _NO_SPANS
+    key = slot_key(front_end.slot)
+    found = set()
+    for first, end in merged_ranges(front_end.sources):
+        octets = len(first)
+        number = int.from_bytes(end, "big") - 1 if end is not None else (1 << 8 * octets) - 1
+        found.add((key + first, key + number.to_bytes(octets, "big")))
+    return frozenset(found)
 
 
 def place(before: tuple[bytes, ...], wanted: list[bytes]) -> tuple[bytes, ...]:
@@ -123,6 +167,11 @@ class Edits:
     def set_ranges(self, collection: Collection, old: frozenset[Range], new: frozenset[Range]) -> None:
         self._ranges += collection.delete_ranges(sorted(old - new))
         self._ranges += collection.add_ranges(sorted(new - old))
+        self.count += len(old ^ new)
+
+    def set_spans(self, collection: Collection, old: frozenset[Span], new: frozenset[Span]) -> None:
+        self._ranges += collection.delete_spans(sorted(old - new))
+        self._ranges += collection.add_spans(sorted(new - old))
         self.count += len(old ^ new)
 
     def messages(self) -> list[bytes]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable
 
 from twinstack.dataplane.claims import Claims, Touched
 from twinstack.dataplane.model import FrontEnd, Surroundings
 from twinstack.linux.netlink import NetlinkSocket
 from twinstack.linux.nftables import Collection, dump
+from twinstack.linux.nftables.expressions import goto_verdict
+from twinstack.proxy.classes import GUARD, Class, Words, size_for
 from twinstack.proxy.elements import (
+    Arranged,
     Edits,
     Laid,
     Range,
+    Span,
     arrange,
     hairpin_key,
     index_key,
     merged_ranges,
     read_index,
     slot_key,
+    slot_value,
 )
-from twinstack.proxy.layout import DROP, REJECT, Layout, read_class_word
+from twinstack.proxy.layout import Layout, Stage
 
 
 class Picture:
@@ -30,8 +37,11 @@ class Picture:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.front_ends: dict[bytes, Laid] = {}
-        self.classes: set[bytes] = {REJECT, DROP}
+        self.front_ends: dict[bytes, Arranged] = {}
+        self.words = Words()
+        self.verdicts: dict[Collection, set[Class]] = {}  # the classes that each verdict map leads to
+        for verdicts, classes in layout.fixed_classes.items():
+            self.verdicts[verdicts] = set(classes)
         self.keys: dict[Collection, set[bytes]] = {
             layout.cluster_ips: set(),
             layout.node_ips: set(),
@@ -40,38 +50,102 @@ class Picture:
         self.ranges: dict[Collection, frozenset[Range]] = {
             layout.service_cidrs: frozenset(),
             layout.local_pods: frozenset(),
+            layout.kept_sources: frozenset(),
         }
+        self._slots = map(slot_value, itertools.count(1))
         self._strays: list[tuple[Collection, bytes]] = []  # elements that belong to no front end as a whole
+        self._stray_spans: frozenset[Span] = frozenset()
         self.operations = 0  # element operations of the last messages
+
+    @property
+    def classes(self) -> set[Class]:
+        """Those that have a chain."""
+        return set[Class]().union(*self.verdicts.values())
 
     @classmethod
     def read(cls, socket: NetlinkSocket, layout: Layout) -> Picture:
         """Read the maps back. The table and its maps must be there."""
         picture = cls(layout)
-        picture.classes = set(dump.elements(socket, layout.classes))
-        picture._read_front_ends(socket, layout.services, layout.endpoints)
-        picture._read_front_ends(socket, layout.node_ports, layout.node_port_endpoints)
+        for verdicts in picture.verdicts:
+            picture._read_classes(socket, verdicts)
+        guarded = dump.elements(socket, layout.guarded)
+        main, near = dict[bytes, Laid](), dict[bytes, Laid]()
+        for stage in (layout.services, layout.node_ports):
+            main |= picture._read_stage(socket, stage, guarded)
+        for stage in (layout.near, layout.near_ports):
+            near |= picture._read_stage(socket, stage, {})
+        picture._strays += [(layout.guarded, key) for key in guarded]  # those that no front end has taken
+        picture._assemble(main, near, dump.spans(socket, layout.source_ranges))
+        picture._read_slots(socket)
         for collection in picture.keys:
             picture.keys[collection] = set(dump.elements(socket, collection))
         for collection in picture.ranges:
             picture.ranges[collection] = frozenset(dump.ranges(socket, collection))
         return picture
 
-    def _read_front_ends(self, socket: NetlinkSocket, words: Collection, endpoints: Collection) -> None:
-        targets: dict[bytes, dict[int, bytes]] = {}
-        for element, value in dump.elements(socket, endpoints).items():
-            key, index = read_index(element)
-            targets.setdefault(key, {})[index] = value
-        for key, word in dump.elements(socket, words).items():
-            known = read_class_word(word)
-            found = targets.get(key, {})
-            if known is not None and found.keys() == set(range(known[1])):
-                self.front_ends[key] = Laid(word, tuple(found[index] for index in range(known[1])))
-                targets.pop(key, None)
-            else:
-                self._strays.append((words, key))
-        for key, found in targets.items():
-            self._strays += [(endpoints, index_key(key, index)) for index in found]
+    def _read_classes(self, socket: NetlinkSocket, verdicts: Collection) -> None:
+        found = self.verdicts[verdicts] = set()
+        for word, chain in dump.elements(socket, verdicts).items():
+            class_ = Class.parse(chain.decode())
+            if class_ is None:
+                self._strays.append((verdicts, word))
+                continue
+            self.words.learn(word, class_)
+            found.add(class_)
+
+    def _read_stage(self, socket: NetlinkSocket, stage: Stage, guarded: dict[bytes, bytes]) -> dict[bytes, Laid]:
+        """The whole front ends of a stage; what belongs to none is remembered as stray. Takes from `guarded`."""
+        targets, picks = _by_front_end(socket, stage.endpoints), _by_front_end(socket, stage.picks)
+        slots = dump.elements(socket, stage.slots)
+        found: dict[bytes, Laid] = {}
+        for key, word in dump.elements(socket, stage.words).items():
+            class_ = self.words.read(word)
+            if class_ == GUARD:
+                class_ = self.words.read(guarded.get(key, b""))
+            laid = _whole(class_, targets.get(key, {}), picks.get(key, {}))
+            if laid is None or any(
+                slots.get(key + slot) != target for slot, target in zip(laid.slots, laid.targets, strict=False)
+            ):
+                self._strays.append((stage.words, key))
+                continue
+            found[key] = laid
+            targets.pop(key, None)
+            guarded.pop(key, None)
+            if laid.slots:
+                picks.pop(key)
+                for slot in laid.slots:
+                    slots.pop(key + slot)
+        for collection, left in ((stage.endpoints, targets), (stage.picks, picks)):
+            self._strays += [(collection, index_key(key, index)) for key, values in left.items() for index in values]
+        self._strays += [(stage.slots, slot) for slot in slots]
+        return found
+
+    def _assemble(self, main: dict[bytes, Laid], near: dict[bytes, Laid], spans: set[Span]) -> None:
+        octets = self.layout.services.words.key_octets
+        sources = defaultdict[bytes, set[Span]](set)
+        for first, last in spans:
+            sources[first[:octets]].add((first, last))
+        for key, laid in main.items():
+            self.front_ends[key] = Arranged(laid, near.pop(key, None), frozenset(sources.pop(key, ())))
+        for key, laid in near.items():  # their front end is not whole
+            stage = self.layout.stage_of(laid.class_.kind)
+            self._strays.append((stage.words, key))
+            self._strays += [(stage.endpoints, index_key(key, index)) for index in range(len(laid.targets))]
+            self._strays += [(stage.picks, index_key(key, index)) for index in range(len(laid.slots))]
+            self._strays += [(stage.slots, key + slot) for slot in laid.slots]
+        self._stray_spans = frozenset(span for found in sources.values() for span in found)
+
+    def _read_slots(self, socket: NetlinkSocket) -> None:
+        """Go on after the highest slot that a client may still hold."""
+        highest = 0
+        for stage in (self.layout.services, self.layout.node_ports):
+            for value in dump.elements(socket, stage.clients).values():
+                highest = max(highest, read_index(value)[1])
+        for arranged in self.front_ends.values():
+            for laid in (arranged.main, arranged.near):
+                for slot in laid.slots if laid is not None else ():
+                    highest = max(highest, read_index(slot)[1])
+        self._slots = map(slot_value, itertools.count(highest + 1))
 
     def follow(self, claims: Claims, touched: Touched) -> list[bytes]:
         """Lay what has changed, and nothing else."""
@@ -96,7 +170,8 @@ class Picture:
         edits, created = Edits(), list[bytes]()
         for collection, key in self._strays:
             edits.delete(collection, key)
-        self._strays = []
+        edits.set_spans(self.layout.source_ranges, self._stray_spans, frozenset())
+        self._strays, self._stray_spans = [], frozenset()
         wanted = {slot_key(front_end.slot): front_end for front_end in claims}
         for key in self.front_ends.keys() - wanted.keys():
             self._lay(key, None, edits, created)
@@ -113,39 +188,70 @@ class Picture:
 
     def _lay(self, key: bytes, front_end: FrontEnd | None, edits: Edits, created: list[bytes]) -> None:
         layout = self.layout
-        by_port = len(key) == layout.node_ports.key_octets
-        words = layout.node_ports if by_port else layout.services
-        endpoints = layout.node_port_endpoints if by_port else layout.endpoints
         old = self.front_ends.get(key)
-        before = old.targets if old is not None else ()
         if front_end is None:
             new = None
             self.front_ends.pop(key, None)
         else:
-            new = self.front_ends[key] = arrange(front_end, before)
-            self._need_class(new.word, created)
-        after = new.targets if new is not None else ()
-        if after != before:
-            for index in range(max(len(before), len(after))):
-                was = before[index] if index < len(before) else None
-                becomes = after[index] if index < len(after) else None
-                edits.replace(endpoints, index_key(key, index), was, becomes)
-        edits.replace(words, key, old.word if old is not None else None, new.word if new is not None else None)
+            new = self.front_ends[key] = arrange(front_end, old, self._slots)
+            if new == old:
+                return
+        by_port = len(key) == layout.node_ports.words.key_octets
+        stage, near = (layout.node_ports, layout.near_ports) if by_port else (layout.services, layout.near)
+        self._lay_targets(key, stage, old and old.main, new and new.main, edits)
+        was, becomes = self._words(old, created), self._words(new, created)
+        edits.replace(stage.words, key, was[0], becomes[0])
+        edits.replace(layout.guarded, key, was[1], becomes[1])
+        if (old is not None and old.near is not None) or (new is not None and new.near is not None):
+            before, after = old and old.near, new and new.near
+            self._lay_targets(key, near, before, after, edits)
+            word = self._word(before, layout.near_classes, created), self._word(after, layout.near_classes, created)
+            edits.replace(near.words, key, *word)
+        sources = [arranged.sources if arranged is not None else frozenset() for arranged in (old, new)]
+        if sources[0] != sources[1]:
+            edits.set_spans(layout.source_ranges, *sources)
 
-    def _need_class(self, word: bytes, created: list[bytes]) -> None:
-        if word not in self.classes:
-            known = read_class_word(word)
-            if known is not None:
-                created += self.layout.create_class(*known)
-                self.classes.add(word)
+    def _words(self, arranged: Arranged | None, created: list[bytes]) -> tuple[bytes | None, bytes | None]:
+        """What `services` or `node-ports` has of a front end, and what `guarded-services`."""
+        layout = self.layout
+        if arranged is None:
+            return None, None
+        if arranged.sources:
+            return self.words.of(GUARD), self._word(arranged.main, layout.guarded_classes, created)
+        return self._word(arranged.main, layout.classes, created), None
+
+    def _word(self, laid: Laid | None, verdicts: Collection, created: list[bytes]) -> bytes | None:
+        """The word of a class, which is made when it is not there yet."""
+        if laid is None:
+            return None
+        class_ = laid.class_
+        word = self.words.of(class_)
+        if class_ not in self.verdicts[verdicts]:
+            if all(class_ not in classes for classes in self.verdicts.values()):
+                created += self.layout.create_chain(class_)
+            created += verdicts.add_verdicts([(word, goto_verdict(class_.chain))])
+            self.verdicts[verdicts].add(class_)
+        return word
+
+    def _lay_targets(self, key: bytes, stage: Stage, old: Laid | None, new: Laid | None, edits: Edits) -> None:
+        before, after = old.targets if old is not None else (), new.targets if new is not None else ()
+        _replace_by_index(stage.endpoints, key, before, after, edits)
+        slots, kept = old.slots if old is not None else (), new.slots if new is not None else ()
+        if not slots and not kept:
+            return
+        _replace_by_index(stage.picks, key, slots, kept, edits)
+        was, becomes = dict(zip(slots, before, strict=False)), dict(zip(kept, after, strict=False))
+        for slot in was.keys() | becomes.keys():
+            edits.replace(stage.slots, key + slot, was.get(slot), becomes.get(slot))
 
     def _surround(self, surroundings: Surroundings, edits: Edits) -> None:
         layout = self.layout
         self._set_keys(layout.node_ips, {address.packed for address in surroundings.node_ips}, edits)
         everything = frozenset[Range]([(bytes(layout.family.octets), None)])
-        pods = surroundings.local_pods
+        pods = merged_ranges(surroundings.local_pods or ())
         self._set_ranges(layout.service_cidrs, merged_ranges(surroundings.service_cidrs), edits)
-        self._set_ranges(layout.local_pods, everything if pods is None else merged_ranges(pods), edits)
+        self._set_ranges(layout.local_pods, pods, edits)
+        self._set_ranges(layout.kept_sources, everything if surroundings.local_pods is None else pods, edits)
 
     def _set_ranges(self, collection: Collection, wanted: frozenset[Range], edits: Edits) -> None:
         edits.set_ranges(collection, self.ranges[collection], wanted)
@@ -167,3 +273,34 @@ class Picture:
         elif not wanted and key in keys:
             edits.delete(collection, key)
             keys.discard(key)
+
+
+def _whole(class_: Class | None, targets: dict[int, bytes], slots: dict[int, bytes]) -> Laid | None:
+    """A front end whose elements are all there, and no others."""
+    order = range(len(targets))
+    if class_ is None or targets.keys() != set(order) or class_.size != size_for(len(targets)):
+        return None
+    laid = Laid(class_, tuple(targets[index] for index in order))
+    if not class_.affinity:
+        return laid
+    return laid._replace(slots=tuple(slots[index] for index in order)) if slots.keys() == set(order) else None
+
+
+def _by_front_end(socket: NetlinkSocket, collection: Collection) -> dict[bytes, dict[int, bytes]]:
+    """Elements by index, by front end."""
+    found: dict[bytes, dict[int, bytes]] = {}
+    for element, value in dump.elements(socket, collection).items():
+        key, index = read_index(element)
+        found.setdefault(key, {})[index] = value
+    return found
+
+
+def _replace_by_index(
+    collection: Collection, key: bytes, before: tuple[bytes, ...], after: tuple[bytes, ...], edits: Edits
+) -> None:
+    if before == after:
+        return
+    for index in range(max(len(before), len(after))):
+        was = before[index] if index < len(before) else None
+        becomes = after[index] if index < len(after) else None
+        edits.replace(collection, index_key(key, index), was, becomes)

@@ -20,7 +20,7 @@ from twinstack.linux.netlink import DumpInterrupted, NetlinkError
 from twinstack.linux.nftables import Owned
 from twinstack.proxy.conntrack import Cleaner, Job
 from twinstack.proxy.health import Health
-from twinstack.proxy.layout import MOST_TARGETS, Layout
+from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.picture import Picture
 from twinstack.proxy.writer import Changed, Writer
@@ -66,7 +66,6 @@ class FamilySync:
     def sync(self, changes: list[Change], now: float) -> bool:
         """Write the changes, or everything when the picture is lost. True when the table is as it should be."""
         touched = self.claims.apply(changes)
-        self._say_what_is_left_out(changes)
         if self.picture is None and now < self._retry_at:
             return False
         if self.picture is not None and not changes and self.surroundings == self._laid_surroundings:
@@ -102,11 +101,6 @@ class FamilySync:
         )
         self._laid_surroundings = self.surroundings
         self._metrics.elements.add(self.picture.operations, self.family)
-
-    def _say_what_is_left_out(self, changes: list[Change]) -> None:
-        for front_end in (f for change in changes for f in change.new.front_ends if len(f.targets) > MOST_TARGETS):
-            left_out = len(front_end.targets) - MOST_TARGETS
-            log.warning("%s has more endpoints than can be used: %d get nothing", front_end.name, left_out)
 
     def _failed(self, error: BaseException, now: float, full: bool) -> None:
         self.picture = None

@@ -16,7 +16,7 @@ from twinstack.api.networking import ServiceCIDR
 from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
 from twinstack.dataplane.model import ZONE_LABEL, NodeView, Surroundings
-from twinstack.dataplane.services import not_acted_on
+from twinstack.dataplane.services import open_family
 from twinstack.dataplane.tracker import Tracker
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.configuration import Configuration, node_addresses
@@ -49,7 +49,7 @@ class ClusterTracker:
         self._configuration = configuration
         self._metrics = metrics
         self._addresses: NodeAddresses | None = None
-        self._warned: dict[str, list[str]] = {}  # Service key → what it was told is not acted on
+        self._warned: dict[str, IPFamily] = {}  # Service key → the family that its source ranges leave open
         self._triggers: dict[IPFamily, list[float]] = defaultdict(list)
         self._started = time.time()
         self.services = Informer(client, SERVICES, label_selector=OTHER_PROXY)
@@ -115,18 +115,22 @@ class ClusterTracker:
         self._metrics.service_changes.add()
         self._metrics.service_pending.set(self._metrics.service_pending.value() + 1)
         if new is not None:
-            self._say_what_is_missing(new)
+            self._say_what_is_open(new)
         elif old is not None:
             self._warned.pop(old.key, None)
         self.changed()
 
-    def _say_what_is_missing(self, service: Service) -> None:
-        """Once a Service, and again when it asks for something else."""
-        missing = not_acted_on(service)
-        if missing != self._warned.get(service.key, []):
-            self._warned[service.key] = missing
-            for sentence in missing:
-                log.warning("Service %s: not acted on: %s", service.key, sentence)
+    def _say_what_is_open(self, service: Service) -> None:
+        """Once a Service: ranges of one family restrict nothing in the other, which few people expect."""
+        try:
+            family = open_family(service, self.families) if service.spec.load_balancer_source_ranges else None
+        except ValueError:
+            return  # whoever computes the Service will say so
+        if family is None:
+            self._warned.pop(service.key, None)
+        elif self._warned.get(service.key) is not family:
+            self._warned[service.key] = family
+            log.warning("Service %s: loadBalancerSourceRanges has none of %s: it is open there", service.key, family)
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         self.desired.slice_changed(old, new)
@@ -152,7 +156,8 @@ class ClusterTracker:
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         self.node = new
         zone = new.metadata.labels.get(ZONE_LABEL, "") if new is not None else ""
-        self.desired.node_changed(NodeView(self._configuration.node_name, zone))
+        addresses = frozenset(node_addresses(new))
+        self.desired.node_changed(NodeView(self._configuration.node_name, zone, addresses))
         self.moved()
 
     def _range_changed(self, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:

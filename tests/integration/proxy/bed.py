@@ -29,6 +29,7 @@ FAMILIES = [IPFamily.IPV4, IPFamily.IPV6]
 NODE = "node-1"
 PORT = 8080  # where the server listens, TCP and UDP
 PODS = 5
+CLIENTS = 30
 
 CLIENT = {IPFamily.IPV4: "10.1.0.2", IPFamily.IPV6: "fd00:1::2"}
 NODE_CLIENT_SIDE = {IPFamily.IPV4: "10.1.0.1", IPFamily.IPV6: "fd00:1::1"}
@@ -36,6 +37,7 @@ NODE_POD_SIDE = {IPFamily.IPV4: "10.2.0.1", IPFamily.IPV6: "fd00:2::1"}
 GUEST = {IPFamily.IPV4: "10.3.0.2", IPFamily.IPV6: "fd00:3::2"}
 NODE_GUEST_SIDE = {IPFamily.IPV4: "10.3.0.1", IPFamily.IPV6: "fd00:3::1"}
 GUEST_BLOCK = {IPFamily.IPV4: CIDR.parse("10.3.0.0/24"), IPFamily.IPV6: CIDR.parse("fd00:3::/64")}
+CROWD_BLOCK = {IPFamily.IPV4: CIDR.parse("10.4.0.0/16"), IPFamily.IPV6: CIDR.parse("fd00:4::/64")}
 POD_BLOCK = {IPFamily.IPV4: CIDR.parse("10.2.0.0/24"), IPFamily.IPV6: CIDR.parse("fd00:2::/64")}
 SERVICE_BLOCK = {IPFamily.IPV4: CIDR.parse("10.96.0.0/16"), IPFamily.IPV6: CIDR.parse("fd00:10:96::/112")}
 EVERYWHERE = {IPFamily.IPV4: "0.0.0.0", IPFamily.IPV6: "::"}
@@ -44,6 +46,16 @@ EVERYWHERE = {IPFamily.IPV4: "0.0.0.0", IPFamily.IPV6: "::"}
 def pod(family: IPFamily, number: int) -> str:
     """The address of pod 1 … PODS."""
     return f"10.2.0.{10 + number}" if family is IPFamily.IPV4 else f"fd00:2::1{number}"
+
+
+def client(family: IPFamily, number: int) -> str:
+    """More addresses of the client, 0 … CLIENTS - 1."""
+    return f"10.1.0.{100 + number}" if family is IPFamily.IPV4 else f"fd00:1::a{number:02x}"
+
+
+def crowd(family: IPFamily, number: int) -> str:
+    """Any of very many addresses at which the server listens, too (TCP)."""
+    return str(CROWD_BLOCK[family].address(number))
 
 
 def cluster_ip(family: IPFamily, number: int = 10) -> str:
@@ -64,11 +76,22 @@ class Bed:
         for path in (self.client, self.node, self.pods, self.guest):
             namespaces.create(path, _prepare)
         for path, name, near, far in (
-            (self.client, "client", NODE_CLIENT_SIDE, [CLIENT]),
+            (
+                self.client,
+                "client",
+                NODE_CLIENT_SIDE,
+                [CLIENT, *({f: client(f, n) for f in FAMILIES} for n in range(CLIENTS))],
+            ),
             (self.guest, "guest", NODE_GUEST_SIDE, [GUEST]),
             (self.pods, "pods", NODE_POD_SIDE, [{f: pod(f, n) for f in FAMILIES} for n in range(1, PODS + 1)]),
         ):
             self._join(path, name, near, far)
+        for place, way in ((self.node, ["via"]), (self.pods, ["dev", "lo"])):
+            for family, block in CROWD_BLOCK.items():
+                kind = ["local"] if place is self.pods else []
+                last = [pod(family, 1)] if place is self.node else []
+                command = ["nsenter", f"--net={place}", "ip", "-6" if family is IPFamily.IPV6 else "-4", "route", "add"]
+                subprocess.run([*command, *kind, str(block), *way, *last], check=True)
         self.on_node(_route_to_client)  # the route of a new flow is looked up before its destination is changed
         ready = threading.Event()
         readable, self._stop = os.pipe()

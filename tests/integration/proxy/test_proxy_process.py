@@ -166,7 +166,7 @@ def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             _, log = await asyncio.wait_for(process.communicate(), 5)
             assert process.returncode == 0
-            assert log.decode().count("not acted on: sessionAffinity") == 1
+            assert "not acted on" not in log.decode()
         assert world.cluster.selectors == {
             "services": "!service.kubernetes.io/service-proxy-name",
             "endpointslices": "!service.kubernetes.io/headless",
@@ -197,11 +197,11 @@ def test_killed_and_restarted(bed: Bed, tmp_path: Path) -> None:
         async with world.proxy():
             for _ in range(100):
                 await asyncio.sleep(0.02)
-                listed = await asyncio.to_thread(bed.nft, "list", "ruleset")
-                if cluster_ip(FAMILIES[0], 20) in listed and cluster_ip(family) + " . tcp" not in listed:
+                shown = [bed.nft("list", "map", name, "twinstack-proxy", "services") for name in ("ip", "ip6")]
+                if cluster_ip(FAMILIES[0], 20) in shown[0] and cluster_ip(family) + " . tcp" not in shown[1]:
                     break
-            assert cluster_ip(FAMILIES[0], 20) in listed
-            assert cluster_ip(family) + " . tcp" not in listed
+            assert cluster_ip(FAMILIES[0], 20) in shown[0]
+            assert cluster_ip(family) + " . tcp" not in shown[1]
 
     play(bed, tmp_path, scenario)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.unit.dataplane.objects import endpoint, service, slice_
 
-from twinstack.api.core import LoadBalancerIngress, Service, ServicePort
+from twinstack.api.core import ClientIPConfig, LoadBalancerIngress, Service, ServicePort, SessionAffinityConfig
 from twinstack.api.discovery import EndpointPort
 from twinstack.dataplane.model import NOTHING, Action, NodeView, Protocol, Slot, Via
-from twinstack.dataplane.services import cluster_ip, not_acted_on, state_of
+from twinstack.dataplane.services import cluster_ip, open_family, state_of
 from twinstack.ip import Address, IPFamily
 
 V4, V6 = IPFamily
@@ -110,30 +110,76 @@ def test_established_udp_flows_may_stay_with_whoever_serves() -> None:
     assert serving == {Protocol.TCP: set(), Protocol.UDP: {"10.0.0.1:5353", "10.0.0.2:5353"}}
 
 
-def test_what_is_not_acted_on_is_said() -> None:
-    assert not_acted_on(service("web", "10.96.0.1", external_traffic_policy="Cluster")) == []
-    busy = service(
-        "web",
-        "10.96.0.1",
-        type="LoadBalancer",
-        session_affinity="ClientIP",
-        external_traffic_policy="Local",
-        external_ips=["192.0.2.1"],
-    )
-    busy.status.load_balancer.ingress = [
+@pytest.mark.parametrize(
+    ("nodes", "action", "targets", "near"),
+    [
+        (("here", "there"), Action.FORWARD, 1, 2),
+        (("there",), Action.DROP, 0, 1),
+        ((), Action.REJECT, 0, None),
+    ],
+)
+def test_external_traffic_policy_local(nodes: tuple[str, ...], action: Action, targets: int, near: int | None) -> None:
+    web = service("web", "10.96.0.1", ports=PORTS[:1], type="NodePort", external_traffic_policy="Local")
+    behind = [endpoint(f"10.0.0.{n}", node=node) for n, node in enumerate(nodes, 1)]
+    inside, outside = state_of(web, [slice_("web", V4, behind)], V4, HERE).front_ends
+    assert (inside.near, inside.local, len(inside.targets)) == (None, False, len(nodes))
+    assert (outside.action, len(outside.targets), outside.local) == (action, targets, True)
+    assert (len(outside.near) if outside.near is not None else None) == near
+
+
+def test_external_and_load_balancer_addresses_of_the_family() -> None:
+    web = service("web", "fd00::1", external_ips=["192.0.2.1", "2001:db8::1", "2001:DB8::1"], type="LoadBalancer")
+    web.status.load_balancer.ingress = [
         LoadBalancerIngress(ip="192.0.2.7"),
-        LoadBalancerIngress(ip="192.0.2.8", ip_mode="Proxy"),
+        LoadBalancerIngress(ip="2001:db8::7"),
+        LoadBalancerIngress(ip="2001:db8::8", ip_mode="VIP"),
+        LoadBalancerIngress(ip="2001:db8::9", ip_mode="Proxy"),
         LoadBalancerIngress(hostname="lb.example"),
     ]
-    found = not_acted_on(busy)
-    assert [sentence.split(":")[0] for sentence in found] == [
-        "sessionAffinity ClientIP",
-        "externalTrafficPolicy Local",
-        "externalIPs",
-        "load-balancer addresses",
+    found = state_of(web, [], V6, HERE).front_ends
+    assert [(str(f.slot), str(f.via)) for f in found] == [
+        ("[fd00::1]:80/TCP", "ClusterIP"),
+        ("[2001:db8::7]:80/TCP", "LoadBalancer"),
+        ("[2001:db8::8]:80/TCP", "LoadBalancer"),
+        ("[2001:db8::1]:80/TCP", "ExternalIP"),
     ]
-    assert "192.0.2.8" not in found[-1]
-    assert not_acted_on(service("web", session_affinity="ClientIP")) == []
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ([], None),
+        (["10.0.0.0/8"], None),  # none of this family
+        (["fd00::/8", "::/0"], None),
+        ([" fd00::/8 ", "10.0.0.0/8", "2001:db8:5::/48"], ["2001:db8:5::/48", "fd00::/8"]),
+        (["2001:db8:1::/48"], ["2001:db8::7/128", "2001:db8:1::/48"]),  # lets the node in, and so the address
+    ],
+)
+def test_source_ranges(ranges: list[str], expected: list[str] | None) -> None:
+    web = service("web", "fd00::1", load_balancer_source_ranges=ranges, type="LoadBalancer")
+    web.status.load_balancer.ingress = [LoadBalancerIngress(ip="2001:db8::7"), LoadBalancerIngress(ip="192.0.2.7")]
+    node = HERE._replace(addresses=frozenset([Address.parse("2001:db8:1::1"), Address.parse("10.1.1.1")]))
+    found = {f.via: f.sources for f in state_of(web, [], V6, node).front_ends}
+    assert found[Via.CLUSTER_IP] is None
+    sources = found[Via.LOAD_BALANCER]
+    assert (list(map(str, sources)) if sources is not None else None) == expected
+    assert open_family(web, [V4, V6]) is (
+        V6 if ranges == ["10.0.0.0/8"] else V4 if "10.0.0.0/8" not in ranges and ranges else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        ({}, 0),
+        ({"session_affinity": "None"}, 0),
+        ({"session_affinity": "ClientIP"}, 10800),
+        ({"session_affinity": "ClientIP", "session_affinity_config": SessionAffinityConfig(ClientIPConfig(60))}, 60),
+    ],
+)
+def test_affinity_holds_at_every_front_end(spec: dict[str, object], seconds: int) -> None:
+    web = service("web", "10.96.0.1", ports=PORTS, type="NodePort", external_ips=["192.0.2.1"], **spec)
+    assert {f.affinity for f in state_of(web, [], V4, HERE).front_ends} == {seconds}
 
 
 def test_slots_and_names_are_readable() -> None:

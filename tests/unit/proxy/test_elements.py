@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -24,8 +25,30 @@ from twinstack.dataplane.tracker import Change
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux.netlink import attributes
 from twinstack.linux.nftables.objects import DELELEMENT, NEWELEMENT
-from twinstack.proxy.elements import Edits, arrange, index_key, merged_ranges, place, slot_key, target_value
-from twinstack.proxy.layout import DROP, MOST_TARGETS, REJECT, Kind, Layout, class_word, read_class_word
+from twinstack.proxy.classes import (
+    DROP,
+    GUARD,
+    MOST_EXACT,
+    REJECT,
+    Class,
+    Kind,
+    Words,
+    numbered_word,
+    plain_word,
+    size_for,
+)
+from twinstack.proxy.elements import (
+    Edits,
+    Laid,
+    arrange,
+    index_key,
+    merged_ranges,
+    place,
+    slot_key,
+    slot_value,
+    target_value,
+)
+from twinstack.proxy.layout import Layout
 from twinstack.proxy.picture import Picture
 
 V4, V6 = IPFamily
@@ -55,18 +78,62 @@ def front_end(slot: Slot, action: Action, *targets: Target) -> FrontEnd:
     return FrontEnd(slot, via, ServicePortName("ns", str(slot), "", slot.protocol), action, targets)
 
 
-def test_class_words() -> None:
+SLOTS = map(slot_value, itertools.count(1))
+
+
+def class_of(front_end: FrontEnd) -> Class:
+    return arrange(front_end, None, SLOTS).main.class_
+
+
+def test_classes_of_front_ends() -> None:
     slot = Slot(Address.parse("10.96.0.1"), 80, Protocol.TCP)
     target = Target(Address.parse("10.0.0.1"), 8080)
-    assert arrange(front_end(slot, Action.REJECT), ()).word == REJECT
-    assert arrange(front_end(slot, Action.DROP), ()).word == DROP
-    assert read_class_word(arrange(front_end(slot, Action.FORWARD, target), ()).word) == (Kind.CLUSTER, 1)
+    assert class_of(front_end(slot, Action.REJECT)) == REJECT
+    assert class_of(front_end(slot, Action.DROP)) == DROP
+    assert class_of(front_end(slot, Action.FORWARD, target)) == Class(Kind.CLUSTER, 1)
     node_port = front_end(Slot(None, 30080, Protocol.TCP), Action.FORWARD, target)
-    assert read_class_word(arrange(node_port, ()).word) == (Kind.NODE_PORT, 1)
-    assert read_class_word(struct.pack("=I", 6)) is None
-    assert read_class_word(class_word(Kind.CLUSTER, MOST_TARGETS)) == (Kind.CLUSTER, MOST_TARGETS)
-    many = [Target(Address(V4, n), 80) for n in range(MOST_TARGETS + 5)]
-    assert len(arrange(front_end(slot, Action.FORWARD, *many), ()).targets) == MOST_TARGETS
+    assert class_of(node_port) == Class(Kind.NODE_PORT, 1)
+    assert class_of(node_port._replace(affinity=60)) == Class(Kind.NODE_PORT, 1, 60)
+    outside = front_end(slot, Action.FORWARD, target)._replace(via=Via.EXTERNAL_IP)
+    assert class_of(outside) == Class(Kind.EXTERNAL, 1)
+    local = arrange(outside._replace(action=Action.DROP, targets=(), near=(target,)), None, SLOTS)
+    assert local.main == Laid(Class(Kind.EXTERNAL_LOCAL, 0))
+    assert local.near == Laid(Class(Kind.NEAR, 1), (target_value(target),))
+    many = [Target(Address(V4, n), 80) for n in range(MOST_EXACT + 5)]
+    laid = arrange(front_end(slot, Action.FORWARD, *many), None, SLOTS).main
+    assert (len(laid.targets), laid.class_.size) == (MOST_EXACT + 5, 8192)
+
+
+@given(st.sampled_from(Kind), st.integers(0, 1 << 20), st.integers(0, 86400))
+def test_the_name_of_a_chain_tells_its_class(kind: Kind, size: int, affinity: int) -> None:
+    class_ = Class(kind, size, affinity)
+    assert Class.parse(class_.chain) == class_
+
+
+def test_words_are_unlike_each_other() -> None:
+    words = Words()
+    classes = [Class(kind, size, affinity) for kind in Kind for size in (1, 2, 8192) for affinity in (0, 60)]
+    assert len({words.of(class_) for class_ in classes}) == len(classes)
+    assert all(words.read(words.of(class_)) == class_ for class_ in classes)
+    again = Words()
+    again.learn(numbered_word(1), Class(Kind.CLUSTER, 2, 60))
+    assert again.of(Class(Kind.CLUSTER, 3, 60)) != numbered_word(1)
+    assert Class.parse("dispatch") is None
+
+
+def test_sizes() -> None:
+    assert [size_for(n) for n in (0, 1, MOST_EXACT, MOST_EXACT + 1, 4097, 5000)] == [0, 1, 4095, 4096, 8192, 8192]
+
+
+def test_a_target_keeps_its_slot_and_a_new_one_gets_a_new_one() -> None:
+    slot = Slot(Address.parse("10.96.0.1"), 80, Protocol.TCP)
+    a, b, c = (Target(Address(V4, n), 80) for n in (1, 2, 3))
+    slots = map(slot_value, itertools.count(1))
+    first = arrange(front_end(slot, Action.FORWARD, a, b)._replace(affinity=60), None, slots)
+    second = arrange(front_end(slot, Action.FORWARD, b, c)._replace(affinity=60), first, slots)
+    third = arrange(front_end(slot, Action.FORWARD, a, b)._replace(affinity=60), second, slots)
+    assert dict(zip(second.main.targets, second.main.slots, strict=True))[target_value(b)] == first.main.slots[1]
+    assert set(third.main.slots) - set(second.main.slots) == {slot_value(4)}
 
 
 class Maps:
@@ -94,7 +161,7 @@ class Maps:
                     elements[key] = value
 
 
-slots = st.builds(
+places = st.builds(
     Slot,
     st.sampled_from([None, Address.parse("fd00::1"), Address.parse("fd00::2")]),
     st.sampled_from([80, 30080]),
@@ -102,42 +169,59 @@ slots = st.builds(
 )
 targets = st.lists(
     st.integers(1, 6).map(lambda n: Target(Address.parse(f"fd00:1::{n}"), 8080)), unique=True, max_size=5
-)
+).map(lambda found: tuple(sorted(found)))
+ranges = st.sampled_from([None, (CIDR.parse("fd00:5::/64"),), (CIDR.parse("fd00:5::/63"), CIDR.parse("fd00:9::1/128"))])
 
 
 @st.composite
 def states(draw: st.DrawFn) -> list[FrontEnd]:
     found = []
-    for slot in draw(st.lists(slots, unique=True, max_size=6)):
+    for slot in draw(st.lists(places, unique=True, max_size=6)):
         behind = draw(targets)
         action = Action.FORWARD if behind else draw(st.sampled_from([Action.REJECT, Action.DROP]))
-        found.append(front_end(slot, action, *sorted(behind)))
+        one = front_end(slot, action, *behind)._replace(affinity=draw(st.sampled_from([0, 60])))
+        if action is not Action.REJECT and draw(st.booleans()):
+            one = one._replace(near=draw(targets.filter(bool)))
+        if slot.address is not None:
+            one = one._replace(sources=draw(ranges))
+        found.append(one)
     return found
 
 
 def check(maps: Maps, layout: Layout, claims: Claims) -> None:
-    """The maps hold the claims: for every front end a word, and a target at each index below its count."""
-    words, ends = dict[bytes, bytes](), dict[bytes, set[bytes]]()
-    for name, ends_name in (("services", "endpoints"), ("node-ports", "node-port-endpoints")):
-        words |= maps.maps.get(name, {})
-        for key, value in maps.maps.get(ends_name, {}).items():
-            ends.setdefault(key[:-4], set()).add(value)
-    assert words.keys() == {slot_key(f.slot) for f in claims}
+    """The maps hold the claims and nothing else: words, targets by index, slots, and what the near stage has."""
+    held = {name: dict(elements) for name, elements in maps.maps.items()}
+    classes = {word: name for name in ("classes", "guarded-classes", "near-classes") for word in held.get(name, {})}
     for f in claims:
-        key = slot_key(f.slot)
-        known = read_class_word(words[key])
-        assert known is not None
-        assert ends.get(key, set()) == {target_value(t) for t in f.targets}
-        assert known[1] == len(f.targets)
-        behind = maps.maps.get("endpoints" if f.slot.address is not None else "node-port-endpoints", {})
-        assert all(index_key(key, index) in behind for index in range(known[1]))
-        assert words[key] in {REJECT, DROP, *maps.maps.get("classes", {})}
+        key, by_port = slot_key(f.slot), f.slot.address is None
+        stages = [(layout.node_ports, f.targets) if by_port else (layout.services, f.targets)]
+        if f.near is not None:
+            stages.append((layout.near_ports if by_port else layout.near, f.near))
+        for stage, behind in stages:
+            word = held[stage.words.name].pop(key)
+            assert word in classes
+            if f.sources is not None and stage is layout.services:
+                assert word == plain_word(GUARD)
+                assert held["guarded-services"].pop(key) in held["guarded-classes"]
+            values = {held[stage.endpoints.name].pop(index_key(key, n)) for n in range(len(behind))}
+            assert values == {target_value(t) for t in behind}
+            if f.affinity:
+                for n in range(len(behind)):
+                    slot = held[stage.picks.name].pop(index_key(key, n))
+                    values.remove(held[stage.slots.name].pop(key + slot))
+                assert not values
+    maps_of_verdicts = {collection.name for collection in layout.verdict_maps}
+    others = {name for name in held if name not in maps_of_verdicts} - {"kept-sources", "source-ranges"}
+    assert not any(held[name] for name in others)
+    assert sum(len(merged_ranges(f.sources or ())) for f in claims) == len(held.get("source-ranges", {}))
 
 
 @given(st.lists(states(), min_size=1, max_size=5))
 def test_edits_lead_from_any_state_to_any_other(history: list[list[FrontEnd]]) -> None:
     layout = Layout(V6)
     picture, claims, maps = Picture(layout), Claims(), Maps()
+    for verdicts, fixed in layout.fixed_classes.items():
+        maps.maps[verdicts.name] = {plain_word(class_) or b"": b"" for class_ in fixed}
     laid: dict[Slot, ServiceState] = {}
     for state in history:
         wanted = {f.slot: ServiceState(None, (f,)) for f in state}
@@ -149,7 +233,7 @@ def test_edits_lead_from_any_state_to_any_other(history: list[list[FrontEnd]]) -
         touched = claims.apply(changes)
         maps.operations = 0
         maps.obey(picture.follow(claims, touched))
-        classes = len(maps.maps.get("classes", {}))
+        classes = sum(len(maps.maps[verdicts.name]) for verdicts in layout.verdict_maps)
         assert maps.operations <= picture.operations + classes
         check(maps, layout, claims)
         assert picture.converge(claims, Surroundings(local_pods=frozenset())) == []
@@ -195,8 +279,8 @@ def test_blocks_are_merged_into_ranges() -> None:
 
 def test_a_value_is_replaced_by_deleting_first() -> None:
     layout, edits = Layout(V4), Edits()
-    edits.replace(layout.node_ports, bytes(8), REJECT, DROP)
-    edits.replace(layout.node_ports, b"\1" * 8, None, None)
+    edits.replace(layout.node_ports.words, bytes(8), b"1234", b"5678")
+    edits.replace(layout.node_ports.words, b"\1" * 8, None, None)
     messages = edits.messages()
     assert [struct.unpack_from("=H", message, 4)[0] for message in messages] == [DELELEMENT, NEWELEMENT]
     assert edits.count == 2

@@ -113,14 +113,29 @@ def ranges(socket: NetlinkSocket, collection: Collection) -> set[tuple[bytes, by
     return found
 
 
+def spans(socket: NetlinkSocket, collection: Collection) -> set[tuple[bytes, bytes]]:
+    """The (first, last) keys of a set of concatenated intervals, both inclusive."""
+    return {(key, last or key) for key, last in _repeat(lambda: list(_spans(socket, collection)))}
+
+
+def _spans(socket: NetlinkSocket, collection: Collection) -> Iterator[tuple[bytes, bytes]]:
+    for element in _dump(socket, collection):
+        found = dict(attributes(element))
+        yield found[1][4:], found.get(10, b"")[4:]
+
+
 def _elements(socket: NetlinkSocket, collection: Collection) -> Iterator[tuple[bytes, bytes, bool]]:
+    return map(_element, _dump(socket, collection))
+
+
+def _dump(socket: NetlinkSocket, collection: Collection) -> Iterator[bytes]:
     owner = collection.table
     header = _header(owner.family) + text(1, owner.name) + text(2, collection.name)
     for reply in socket.dump(GETELEMENT, header):
         for kind, value in attributes(reply.body, 4):
             if kind == 3:
                 for _, element in attributes(value):
-                    yield _element(element)
+                    yield element
 
 
 def _element(element: bytes) -> tuple[bytes, bytes, bool]:

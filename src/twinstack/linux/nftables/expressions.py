@@ -26,6 +26,7 @@ class Meta(enum.IntEnum):
 
     PRIORITY = 2
     MARK = 3
+    INPUT_INTERFACE = 6  # its name in 16 bytes; nothing for what the host itself sends
     PROTOCOL = 16  # of layer 4, whatever extension headers came before it
 
 
@@ -142,6 +143,26 @@ def destination_nat(family: IPFamily, address: int, port: int) -> bytes:
 def masquerade() -> bytes:
     """Take the outgoing interface's address as source, and a random port."""
     return expression("masq", be32(1, 1 << 4))
+
+
+def source_is_local() -> bytes:
+    """End the rule unless the source address is one of this host's (RTN_LOCAL)."""
+    look = expression("fib", be32(1, FIRST_REGISTER), be32(2, 3), be32(3, 1))
+    return look + compare(FIRST_REGISTER, Compare.EQUAL, struct.pack("=I", 2))
+
+
+def update(name: str, key: int, value: int, timeout: int) -> bytes:
+    """Put an element that lasts `timeout` seconds into a dynamic map, or renew it; its value stays as it is.
+
+    Ends the rule when the map is full.
+    """
+    lasting = attr(6, struct.pack(">Q", timeout * 1000))
+    return expression("dynset", text(1, name), be32(3, 1), be32(4, key), be32(5, value), lasting)
+
+
+def delete(name: str, key: int, value: int) -> bytes:
+    """Take an element from a dynamic map, if it is there. The kernel wants a value's register, too."""
+    return expression("dynset", text(1, name), be32(3, 2), be32(4, key), be32(5, value))
 
 
 def counter() -> bytes:

@@ -34,6 +34,9 @@ class SetFlag(enum.IntFlag):
 
     INTERVAL = 4
     MAP = 8
+    TIMEOUT = 16
+    DYNAMIC = 32  # rules write it
+    CONCATENATION = 128  # of intervals, one a field
 
 
 class Hook(enum.IntEnum):
@@ -163,14 +166,29 @@ class Collection:
     """
 
     def __init__(
-        self, table: Table, name: str, key: Sequence[DataType], data: Sequence[DataType] = (), *, interval: bool = False
+        self,
+        table: Table,
+        name: str,
+        key: Sequence[DataType],
+        data: Sequence[DataType] = (),
+        *,
+        interval: bool = False,
+        dynamic: int = 0,
     ) -> None:
+        """`dynamic` is the most elements that rules may put into it."""
         self.table = table
         self.name = name
         self.key_type, self.key_octets = _type_of(key)
         self.data_type, self.data_octets = _type_of(data) if data else (0, 0)
         self._user_data = _byte_order(0, key) + _byte_order(1, data)
         self._flags = (SetFlag.MAP if data else SetFlag(0)) | (SetFlag.INTERVAL if interval else SetFlag(0))
+        self._description = b""
+        if dynamic:
+            self._flags |= SetFlag.TIMEOUT | SetFlag.DYNAMIC
+            self._description = nest(9, be32(1, dynamic))
+        elif interval and len(key) > 1:
+            self._flags |= SetFlag.CONCATENATION
+            self._description = nest(9, nest(2, *(nest(1, be32(1, part.octets)) for part in key)))
 
     def __repr__(self) -> str:
         return f"Collection({self.table.family} {self.name})"
@@ -182,7 +200,7 @@ class Collection:
             parts += [be32(6, self.data_type), be32(7, self.data_octets)]
         if self._user_data:
             parts.append(attr(13, self._user_data))
-        return self.table.message(NEWSET, CREATE, *parts, be32(10, number))
+        return self.table.message(NEWSET, CREATE, *parts, self._description, be32(10, number))
 
     @cached_property
     def _frame(self) -> tuple[bytes, bytes, bytes, bytes, bytes]:
@@ -219,6 +237,13 @@ class Collection:
     def delete_ranges(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> Iterator[bytes]:
         return self._chunks(DELELEMENT, 0, _bounds(ranges))
 
+    def add_spans(self, spans: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+        """Messages that add (first, last) keys, both inclusive, to a set of concatenated intervals."""
+        return self._chunks(NEWELEMENT, CREATE, _spans(spans))
+
+    def delete_spans(self, spans: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+        return self._chunks(DELELEMENT, 0, _spans(spans))
+
     def flush(self) -> bytes:
         """Delete every element."""
         return self.table.message(DELELEMENT, 0, text(2, self.name))
@@ -235,6 +260,10 @@ class Collection:
             size += len(element)
         if chunk:
             yield self.table.message(kind, flags, name, nest(3, *chunk))
+
+
+def _spans(spans: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    return (nest(1, nest(1, attr(1, first)), nest(10, attr(1, last))) for first, last in spans)
 
 
 def _bounds(ranges: Iterable[tuple[bytes, bytes | None]]) -> Iterator[bytes]:

@@ -1,0 +1,185 @@
+"""Clients that stay with their endpoint, and Services with very many endpoints, in the real kernel, both families."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from tests.integration.proxy.bed import (
+    CLIENTS,
+    FAMILIES,
+    NODE,
+    NODE_CLIENT_SIDE,
+    PORT,
+    Bed,
+    ask_datagram,
+    client,
+    cluster_ip,
+    crowd,
+    pod,
+)
+from tests.integration.proxy.program import Program
+from tests.unit.dataplane.objects import endpoint, service, slice_
+
+from twinstack.api.core import ClientIPConfig, Service, ServicePort, SessionAffinityConfig
+from twinstack.api.discovery import EndpointPort, EndpointSlice
+from twinstack.ip import IPFamily
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.writer import remove_tables
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PORTS = [
+    ServicePort(name="http", protocol="TCP", port=80, node_port=30080),
+    ServicePort(name="dns", protocol="UDP", port=53, node_port=30053),
+]
+SLICE_PORTS = [EndpointPort(name="http", port=PORT), EndpointPort(name="dns", protocol="UDP", port=PORT)]
+MANY = 4100  # just above a power of two: every second index drawn has no endpoint
+
+
+def sticky(seconds: int = 60) -> Service:
+    config = SessionAffinityConfig(ClientIPConfig(seconds))
+    addresses = [cluster_ip(family) for family in FAMILIES]
+    more = {"session_affinity": "ClientIP", "session_affinity_config": config}
+    return service("web", *addresses, ports=PORTS, type="NodePort", **more)
+
+
+def endpoints(family: IPFamily, *numbers: int) -> EndpointSlice:
+    return slice_("web", family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=SLICE_PORTS)
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    bed = Bed()
+    try:
+        bed.build()
+        yield bed
+    finally:
+        bed.remove()
+
+
+@pytest.fixture
+def program(bed: Bed) -> Iterator[Program]:
+    program = Program(bed)
+    try:
+        yield program
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def choices(bed: Bed, family: IPFamily, address: str, port: int) -> list[str]:
+    """Who answers each of the clients."""
+    return [bed.ask(bed.client, address, port, source=client(family, n))[0] for n in range(CLIENTS)]
+
+
+@pytest.mark.parametrize("by_port", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clients_are_spread_and_stay(bed: Bed, program: Program, family: IPFamily, by_port: bool) -> None:
+    program.put(sticky(), endpoints(family, 1, 2, 3))
+    front = (NODE_CLIENT_SIDE[family], 30080) if by_port else (cluster_ip(family), 80)
+    first = choices(bed, family, *front)
+    assert set(first) == {pod(family, n) for n in (1, 2, 3)}
+    assert choices(bed, family, *front) == first
+    program.put(endpoints(family, 1, 2, 3, 4))  # one more moves nobody
+    assert choices(bed, family, *front) == first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clients_of_an_endpoint_that_goes_choose_again(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(sticky(), endpoints(family, 1, 2, 3))
+    first = choices(bed, family, cluster_ip(family), 80)
+    program.put(endpoints(family, 3, 1))
+    second = choices(bed, family, cluster_ip(family), 80)
+    assert {pod(family, 1), pod(family, 3)} == set(second)
+    assert all(new == old for old, new in zip(first, second, strict=True) if old != pod(family, 2))
+    program.put(endpoints(family, 3, 1, 2))  # who came back is a new endpoint
+    assert choices(bed, family, cluster_ip(family), 80) == second
+    program.put(endpoints(family))
+    with pytest.raises(ConnectionRefusedError):
+        bed.ask(bed.client, cluster_ip(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_restart_forgets_no_client_and_uses_no_slot_twice(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(sticky(), endpoints(family, 1, 2, 3))
+    first = choices(bed, family, cluster_ip(family), 80)
+    program.put(endpoints(family, 1, 2))  # clients of the third keep its slot until they come again
+    program.close()
+    second = Program(bed)
+    try:
+        second.tracker.service_changed(None, sticky())
+        second.put(endpoints(family, 1, 2))
+        assert second.operations == 0
+        second.put(endpoints(family, 1, 2, 4))
+        again = choices(bed, family, cluster_ip(family), 80)
+        assert all(new == old for old, new in zip(first, again, strict=True) if old != pod(family, 3))
+        moved = {new for old, new in zip(first, again, strict=True) if old == pod(family, 3)}
+        assert moved <= {pod(family, n) for n in (1, 2, 4)}
+        assert choices(bed, family, cluster_ip(family), 80) == again
+    finally:
+        second.close()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_client_that_stays_away_is_forgotten(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(sticky(seconds=1), endpoints(family, 1, 2, 3))
+    first = choices(bed, family, cluster_ip(family), 80)
+    time.sleep(1.2)
+    assert choices(bed, family, cluster_ip(family), 80) != first  # by chance once in 3 ** 30
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_datagrams_stay_too(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(sticky(), endpoints(family, 1, 2, 3))
+    for number in range(6):
+        seen = set()
+        for _ in range(4):
+            with bed.socket(bed.client, family, socket.SOCK_DGRAM, client(family, number)) as asking:
+                seen.add(ask_datagram(asking, cluster_ip(family), 53)[0])
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_affinity_comes_and_goes(bed: Bed, program: Program, family: IPFamily) -> None:
+    loose = service("web", *(cluster_ip(f) for f in FAMILIES), ports=PORTS, type="NodePort")
+    program.put(loose, endpoints(family, 1, 2, 3))
+    assert len({bed.ask(bed.client, cluster_ip(family))[0] for _ in range(40)}) == 3
+    program.put(sticky())
+    assert len({bed.ask(bed.client, cluster_ip(family))[0] for _ in range(10)}) == 1
+    program.put(loose)
+    assert len({bed.ask(bed.client, cluster_ip(family))[0] for _ in range(40)}) == 3
+
+
+@pytest.mark.parametrize("affinity", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_very_many_endpoints_are_all_used_and_none_is_favoured(
+    bed: Bed, program: Program, family: IPFamily, affinity: bool
+) -> None:
+    web = sticky() if affinity else service("web", *(cluster_ip(f) for f in FAMILIES), ports=PORTS, type="NodePort")
+    slices = [
+        slice_(
+            "web",
+            family,
+            [endpoint(crowd(family, n), node=NODE) for n in range(start + 1, min(start + 1000, MANY) + 1)],
+            ports=SLICE_PORTS,
+            suffix=str(start),
+        )
+        for start in range(0, MANY, 1000)
+    ]
+    program.put(web, *slices)
+    if affinity:
+        first = choices(bed, family, cluster_ip(family), 80)
+        assert choices(bed, family, cluster_ip(family), 80) == first
+        assert len(set(first)) > CLIENTS - 5
+        return
+    found = Counter(bed.ask(bed.client, cluster_ip(family))[0] for _ in range(600))
+    assert len(found) > 520  # of 600 drawn from 4100, 558 are different on average
+    assert max(found.values()) < 7
+    before = program.operations
+    program.put(slice_("web", family, [endpoint(crowd(family, 5000))], ports=SLICE_PORTS, suffix="more"))
+    assert program.operations - before == 4  # a target at each of two ports' two front ends; the class stays
