@@ -168,6 +168,17 @@ def clusters() -> list[str]:
     return sorted(name for name in names if name != PROGRAMS and not paths(name).is_foreign)
 
 
+def api_ports() -> set[int]:
+    """The ports of all clusters of this machine, whoever made them and whether or not they run just now."""
+    found = {name: paths(name) for name in clusters()}
+    if RUN.is_dir():
+        for entry in RUN.iterdir():
+            own = ClusterPaths(entry.name, home())
+            with contextlib.suppress(OSError):  # a remainder without its state
+                found.setdefault(str(entry), own._replace(root=Path(os.readlink(own.owner))))
+    return {cluster.api_port for own in found.values() if (cluster := own.load()) is not None}
+
+
 def name_flag(name: str) -> str:
     """How to say the name on a command line: nothing for the default."""
     return "" if name == DEFAULT_NAME else f" --name {name}"

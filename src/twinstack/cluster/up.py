@@ -17,7 +17,7 @@ from twinstack.cluster import configuration as configurations
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.preconditions import ELSEWHERE
-from twinstack.cluster.state import ClusterPaths, clusters, locked, name_flag, paths
+from twinstack.cluster.state import ClusterPaths, api_ports, locked, name_flag, paths
 from twinstack.cluster.wishes import Wishes, amend, configure
 
 _PATIENCE = 60.0  # seconds for a change that was asked for with --wait 0s
@@ -113,8 +113,7 @@ def prepare(wishes: Wishes, progress: Progress) -> tuple[ClusterPaths, ClusterCo
         if cluster is None:
             _check_unused(own)
             configure(wishes, configurations.DEFAULT_API_PORT)  # refused before a port is looked for
-            taken = {other.api_port for name in clusters() if (other := paths(name).load()) is not None}
-            cluster = wanted = configure(wishes, ports.choose(wishes.api_port, taken))
+            cluster = wanted = configure(wishes, ports.choose(wishes.api_port, api_ports()))
         else:
             wanted = _amended(wishes, cluster)
         running = watcher.parts_running(own) is not None

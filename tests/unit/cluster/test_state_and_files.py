@@ -13,7 +13,7 @@ import yaml
 from cryptography import x509
 
 from twinstack.client import kubeconfig
-from twinstack.cluster import certificates, state
+from twinstack.cluster import certificates, laying, state
 from twinstack.cluster.parts import cluster_parts
 from twinstack.cluster.readiness import age
 from twinstack.cluster.state import ClusterPaths
@@ -30,6 +30,27 @@ def test_a_cluster_never_takes_the_namespaces_of_another(monkeypatch: pytest.Mon
         (tmp_path / name).touch()
     assert {path.name for path in ClusterPaths("a", tmp_path).namespaces()} == of_a
     assert {path.name for path in ClusterPaths("a-1", tmp_path).namespaces()} == of_a_1
+
+
+def test_ports_of_all_clusters_of_the_machine_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(state, "RUN", tmp_path / "run")
+    for home, name, port in (("mine", "a", 6443), ("mine", "b", 6444), ("other", "c", 6445)):
+        monkeypatch.setenv("TWINSTACK_HOME", str(tmp_path / home))
+        own = state.paths(name)
+        laying.mirror(configure(Wishes(name=name), port), own)
+        own.run.mkdir(parents=True)
+        own.owner.symlink_to(own.root)
+    (tmp_path / "run" / "remainder").mkdir()
+    assert state.api_ports() == {6443, 6444, 6445}
+
+
+def test_what_is_no_clusters_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TWINSTACK_HOME", str(tmp_path))
+    for directory in ("documents", "bin", "empty", "Upper", "half/processes"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "documents" / "letter").touch()
+    laying.mirror(configure(Wishes(name="whole"), 6443), state.paths("whole"))
+    assert state.clusters() == ["empty", "half", "whole"]
 
 
 @pytest.mark.parametrize("family", ["dual", "ipv4", "ipv6"])
