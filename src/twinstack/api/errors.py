@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from twinstack.api.gotext import go_quote
+
 JSON = dict[str, Any]
 
 
@@ -49,26 +51,8 @@ def go_json(value: object) -> str:
 def go_value(value: object) -> str:
     """A bad value as field errors print it: plain strings quoted, everything else as JSON."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False) if value.isprintable() else _go_quoted(value)
+        return json.dumps(value, ensure_ascii=False) if value.isprintable() else go_quote(value)
     return go_json(value)
-
-
-_GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-_GO_ESCAPES |= {'"': '\\"', "\\": "\\\\"}
-
-
-def _go_quoted(text: str) -> str:
-    """A text as Go's %q prints it."""
-    return f'"{"".join(map(_go_character, text))}"'
-
-
-def _go_character(character: str) -> str:
-    if character in _GO_ESCAPES:
-        return _GO_ESCAPES[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def required(field: str, detail: str = "") -> FieldError:

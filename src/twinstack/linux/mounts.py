@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 
 from twinstack.linux.syscalls import check, libc
 
@@ -26,7 +27,9 @@ _DETACH = 2
 _AT_FDCWD = ctypes.c_int(-100)
 _OPEN_TREE_CLONE = 1
 _MOVE_EMPTY_PATH = 4
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same on every architecture
+_EMPTY_PATH = 0x1000
+_RESOLVE_NO_MAGIC_LINKS, _RESOLVE_BENEATH = 2, 8
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_OPENAT2 = 428, 429, 437  # the same on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41}
 _OCTAL = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # how the kernel writes them in mountinfo
 _STATVFS_FLAGS = ((os.ST_NOSUID, NOSUID), (os.ST_NODEV, NODEV), (os.ST_NOEXEC, NOEXEC), (os.ST_RDONLY, RDONLY))
@@ -71,6 +74,43 @@ def open_tree(source: str) -> int:
     number = ctypes.c_long(_SYS_OPEN_TREE)
     flags = ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC)
     return check(libc.syscall(number, _AT_FDCWD, os.fsencode(source), flags), f"open {source} for mounting")
+
+
+def open_tree_beneath(directory: str, path: str) -> int:
+    """As `open_tree`, for a path below a directory that no link can lead out of (openat2(2), Linux 5.6).
+
+    What is missing is made: directories. Raises OSError.
+    """
+    top = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = top
+    try:
+        found = _open_beneath(top, ".")
+        names = [name for name in path.split("/") if name not in ("", ".")]
+        for count in range(1, len(names) + 1):
+            found = _descend(top, found, "/".join(names[:count]), names[count - 1])
+        number, flags = ctypes.c_long(_SYS_OPEN_TREE), _OPEN_TREE_CLONE | _EMPTY_PATH | os.O_CLOEXEC
+        return check(libc.syscall(number, found, b"", ctypes.c_uint(flags)), f"open {directory}/{path} for mounting")
+    finally:
+        os.close(found)
+        os.close(top)
+
+
+def _descend(top: int, parent: int, path: str, name: str) -> int:
+    """Open `path` below `top`, whose directory is open as `parent`, which this closes."""
+    try:
+        return _open_beneath(top, path)
+    except FileNotFoundError:
+        os.mkdir(name, 0o755, dir_fd=parent)
+        return _open_beneath(top, path)
+    finally:
+        os.close(parent)
+
+
+def _open_beneath(directory: int, path: str) -> int:
+    fields = (os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGIC_LINKS)
+    how = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
+    result = libc.syscall(ctypes.c_long(_SYS_OPENAT2), directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
+    return check(result, f"open {path}")
 
 
 def move_mount(tree: int, target: str) -> None:

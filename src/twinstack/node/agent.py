@@ -15,21 +15,24 @@ from typing import NamedTuple
 
 from twinstack.api import core
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import NODES, PODS, SERVICES
+from twinstack.api.kinds import NODES, PODS
 from twinstack.client.events import EventRecorder
 from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
 from twinstack.client.workqueue import WorkQueue
 from twinstack.ip import CIDR, Address
-from twinstack.node import cleanup, masquerade
+from twinstack.node import cleanup, machine, masquerade
 from twinstack.node.context import NodeContext
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import Waiting
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
+from twinstack.node.registration import PODS as PODS_A_NODE
 from twinstack.node.registration import Identity, Registration
 from twinstack.node.routes import NodeRoutes
 from twinstack.node.runtime.base import Container, Runtime
+from twinstack.node.servicelinks import ServiceLinks
+from twinstack.node.sources import SourceReader
 from twinstack.node.status import status_patch
 from twinstack.node.worker import PodWorker
 
@@ -53,6 +56,7 @@ class Settings(NamedTuple):
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
     node_labels: Mapping[str, str] = {}
+    refresh_period: float = 60.0  # seconds in which changed ConfigMaps and Secrets are shown
 
 
 class Agent:
@@ -66,9 +70,7 @@ class Agent:
         self._events = EventRecorder(client, "kubelet", settings.node_name)
         self._pod_informer = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
         self._node_informer = Informer(client, NODES)
-        self._service_informer = Informer(
-            client, SERVICES, namespace="default", field_selector="metadata.name=kubernetes"
-        )
+        self._links = ServiceLinks(client)
         self._routes: NodeRoutes | None = None
         self._network_problem: Waiting | None = Waiting("NetworkPluginNotReady", "the Node has no podCIDRs yet")
         self._pod_cidrs: list[str] = []
@@ -102,7 +104,10 @@ class Agent:
             cluster_domain=settings.cluster_domain,
             node_resolver=_content("/etc/resolv.conf"),
             node_hosts=_content("/etc/hosts"),
-            services=lambda pod: list(self._service_informer.objects.values()),
+            allocatable=machine.resources(str(settings.root_dir), PODS_A_NODE)[1],
+            refresh_period=settings.refresh_period,
+            links=self._links.of,
+            sources=SourceReader(client),
             changed=self._queue.add,
         )
 
@@ -119,7 +124,7 @@ class Agent:
                     self._registration.run(),
                     self._node_informer.run(),
                     self._pod_informer.run(),
-                    self._service_informer.run(),
+                    self._links.run(),
                     self._events.run(),
                     self._queue.run(self._sync, workers=WORKERS),
                     self._writes.run(self._write_status, workers=WRITERS),
@@ -148,7 +153,8 @@ class Agent:
 
     async def _sweep(self) -> None:
         """Once what should be is known, remove what is left of pods and Nodes that went while no agent ran."""
-        await asyncio.gather(self._pod_informer.synced(), self._node_informer.synced())
+        await asyncio.gather(self._pod_informer.synced(), self._node_informer.synced(), self._links.synced())
+        self._resync()
         if self._routes is not None:
             self._routes.sweep()
         for uid in {*self.runtime.pods(), *self.network.pods()} - self.pods.keys():
@@ -214,6 +220,8 @@ class Agent:
         worker = self._workers.get(uid)
         if pod is None and not self._pod_informer.has_synced:
             return  # it may well exist
+        if pod is not None and not self._links.has_synced:
+            return  # no container starts without the variables of Services
         if pod is None and worker is None and uid not in {*self.runtime.pods(), *self.network.pods()}:
             return  # it went, and nothing is left
         if worker is None:

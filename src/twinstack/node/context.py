@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from twinstack.api import core
 from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
+from twinstack.node.environment import Link
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.reporting import Recorder
 from twinstack.node.runtime.base import Runtime
+from twinstack.node.sources import SourceReader
 
 
 class NodeContext(NamedTuple):
-    """`services` gives those whose variables the containers of a namespace get, and None until they are known.
+    """`changed` is told the uid of a pod that something happened to, so that it is looked at again.
 
-    `changed` is told the uid of a pod that something happened to, so that it is looked at again.
+    `allocatable`: what the node has. `refresh_period`: seconds in which changed ConfigMaps and Secrets are shown.
     """
 
     client: Client
@@ -32,5 +34,8 @@ class NodeContext(NamedTuple):
     cluster_domain: str
     node_resolver: str
     node_hosts: str
-    services: Callable[[core.Pod], list[core.Service]]
+    allocatable: Mapping[str, str]
+    refresh_period: float
+    links: Callable[[core.Pod], list[Link]]
+    sources: SourceReader
     changed: Callable[[str], None]

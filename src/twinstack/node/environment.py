@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twinstack.api import core
+from twinstack.api.gotext import go_quote
+from twinstack.ip import Address, IPFamily
+from twinstack.node import resources
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-HOSTNAME_LENGTH = 63  # Linux allows 64 with the end
+HOSTNAME_LENGTH = 63  # Linux allows one more
+NAMESERVERS, SEARCHES = 3, 32  # more than these no resolver looks at
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")  # `$$` or `$(NAME)`
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
@@ -38,6 +42,15 @@ class Source(NamedTuple):
 Sources = Mapping[Source, Mapping[str, str] | None]  # None: there is no such object
 
 
+class Link(NamedTuple):
+    """What variables tell of a Service: its primary address, and its ports as (name, protocol, number)."""
+
+    name: str
+    address: str
+    family: IPFamily
+    ports: tuple[tuple[str, str, int], ...]
+
+
 class Addresses(NamedTuple):
     """Canonical text, primary family first."""
 
@@ -45,9 +58,41 @@ class Addresses(NamedTuple):
     host: Sequence[str]
 
 
-def hostname(pod: core.Pod) -> str:
-    """spec.hostname or the pod's name, cut to what Linux takes."""
-    return (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
+class Surroundings(NamedTuple):
+    """What a container's variables can be made of, besides its pod. `allocatable`: what the node has."""
+
+    addresses: Addresses
+    hostname: str = ""
+    links: Iterable[Link] = ()
+    objects: Sources = {}
+    allocatable: Mapping[str, str] = {}
+
+
+def hostname(pod: core.Pod, domain: str = "", node: str = "") -> str:
+    """hostnameOverride, or spec.hostname, or the pod's name cut to what Linux takes; on the host's network the
+    node's name. Raises ConfigError when the whole domain name that is asked for is too long for Linux.
+    """
+    if pod.spec.hostname_override:
+        return pod.spec.hostname_override
+    if pod.spec.host_network and node:
+        return node
+    name = _hostname(pod)
+    if pod.spec.set_hostname_as_fqdn and pod.spec.subdomain and domain:
+        name = _full_name(pod, domain)
+        if len(name) > HOSTNAME_LENGTH + 1:
+            raise ConfigError(
+                f"failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long "
+                f"({HOSTNAME_LENGTH + 1} characters is the max, {len(name)} characters requested)"
+            )
+    return name
+
+
+def _hostname(pod: core.Pod) -> str:
+    return pod.spec.hostname_override or (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
+
+
+def _full_name(pod: core.Pod, domain: str) -> str:
+    return f"{_hostname(pod)}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}"
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
@@ -62,26 +107,31 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replace, text)
 
 
-def service_variables(service: core.Service) -> dict[str, str]:
-    """`NAME_SERVICE_HOST` and its kin for one Service, with its primary address."""
+def link_of(service: core.Service) -> Link | None:
+    """None for one without an address or ports, which no variables tell of."""
     spec = service.spec
     if not spec.cluster_ip or spec.cluster_ip == "None" or not spec.ports:
-        return {}
-    prefix = service.metadata.name.upper().replace("-", "_")
-    host = spec.cluster_ip
-    url_host = f"[{host}]" if "IPv6" in spec.ip_families[:1] else host
-    first = spec.ports[0]
-    values = {f"{prefix}_SERVICE_HOST": host, f"{prefix}_SERVICE_PORT": str(first.port)}
-    for port in spec.ports:
-        if port.name:
-            values[f"{prefix}_SERVICE_PORT_{port.name.upper().replace('-', '_')}"] = str(port.port)
-    protocol = (first.protocol or "TCP").lower()
-    values[f"{prefix}_PORT"] = f"{protocol}://{url_host}:{first.port}"
-    for port in spec.ports:
-        protocol = port.protocol or "TCP"
-        base = f"{prefix}_PORT_{port.port}_{protocol}"
-        values[base] = f"{protocol.lower()}://{url_host}:{port.port}"
-        values |= {f"{base}_PROTO": protocol.lower(), f"{base}_PORT": str(port.port), f"{base}_ADDR": host}
+        return None
+    address = Address.parse(spec.cluster_ip)
+    ports = tuple((port.name, port.protocol or "TCP", port.port) for port in spec.ports)
+    return Link(service.metadata.name, str(address), address.family, ports)
+
+
+def service_variables(link: Link) -> dict[str, str]:
+    """`NAME_SERVICE_HOST` and its kin for one Service."""
+    prefix = link.name.upper().replace("-", "_")
+    host = link.address
+    url_host = f"[{host}]" if link.family is IPFamily.IPV6 else host
+    _, protocol, first = link.ports[0]
+    values = {f"{prefix}_SERVICE_HOST": host, f"{prefix}_SERVICE_PORT": str(first)}
+    for name, _, port in link.ports:
+        if name:
+            values[f"{prefix}_SERVICE_PORT_{name.upper().replace('-', '_')}"] = str(port)
+    values[f"{prefix}_PORT"] = f"{protocol.lower()}://{url_host}:{first}"
+    for _, protocol, port in link.ports:
+        base = f"{prefix}_PORT_{port}_{protocol}"
+        values[base] = f"{protocol.lower()}://{url_host}:{port}"
+        values |= {f"{base}_PROTO": protocol.lower(), f"{base}_PORT": str(port), f"{base}_ADDR": host}
     return values
 
 
@@ -101,40 +151,44 @@ def sources(container: core.Container) -> set[Source]:
     return found
 
 
-def variables(
-    pod: core.Pod,
-    container: core.Container,
-    addresses: Addresses,
-    services: Iterable[core.Service],
-    objects: Sources,
-) -> dict[str, str]:
+def variables(pod: core.Pod, container: core.Container, around: Surroundings) -> dict[str, str]:
     """A container's environment. Raises ConfigError."""
-    values = {"PATH": PATH, "HOSTNAME": hostname(pod)}
-    for service in services:
-        values |= service_variables(service)
+    values = {"PATH": PATH, "HOSTNAME": around.hostname or hostname(pod)}
+    for link in around.links:
+        values |= service_variables(link)
     for entry in container.env_from:
-        values |= _all_of(entry, objects, pod.metadata.namespace)
+        values |= _all_of(entry, around.objects, pod.metadata.namespace)
     for variable in container.env:
-        value = _value(pod, variable, values, addresses, objects)
+        value = _value(pod, container, variable, values, around)
         if value is not None:
             values[variable.name] = value
     return values
 
 
 def _value(
-    pod: core.Pod, variable: core.EnvVar, known: Mapping[str, str], addresses: Addresses, objects: Sources
+    pod: core.Pod, container: core.Container, variable: core.EnvVar, known: Mapping[str, str], around: Surroundings
 ) -> str | None:
     """None: an optional key that is not there."""
     origin = variable.value_from
     if origin is None:
         return expand(variable.value, known)
     if origin.field_ref is not None:
-        return field(pod, origin.field_ref.field_path, addresses)
+        return field(pod, origin.field_ref.field_path, around.addresses)
     if origin.config_map_key_ref:
-        return _key_of("configMap", origin.config_map_key_ref, objects, pod.metadata.namespace)
+        return _key_of("configMap", origin.config_map_key_ref, around.objects, pod.metadata.namespace)
     if origin.secret_key_ref:
-        return _key_of("secret", origin.secret_key_ref, objects, pod.metadata.namespace)
-    raise ConfigError(f"variable {variable.name}: this node sets no limits, so it has no values of resourceFieldRef")
+        return _key_of("secret", origin.secret_key_ref, around.objects, pod.metadata.namespace)
+    if origin.resource_field_ref:
+        return amount(pod, container.name, origin.resource_field_ref, around.allocatable)
+    raise ConfigError(f"variable {variable.name}: this node does not know where its value is to come from")
+
+
+def amount(pod: core.Pod, default: str, selector: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
+    """The value of a resourceFieldRef. Raises ConfigError."""
+    try:
+        return resources.field(pod.spec.init_containers + pod.spec.containers, default, selector, allocatable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def field(pod: core.Pod, path: str, addresses: Addresses) -> str:
@@ -163,7 +217,7 @@ def field(pod: core.Pod, path: str, addresses: Addresses) -> str:
 
 
 def _lines(table: Mapping[str, str]) -> str:
-    return "\n".join(f'{name}="{value}"' for name, value in sorted(table.items()))
+    return "\n".join(f"{name}={go_quote(value)}" for name, value in sorted(table.items()))
 
 
 _WORDS = {"configMap": ("configmap", "ConfigMap"), "secret": ("secret", "Secret")}
@@ -193,7 +247,7 @@ def _all_of(entry: Mapping[str, Any], objects: Sources, namespace: str) -> dict[
             if reference.get("optional"):
                 return {}
             raise ConfigError(f'{_WORDS[kind][0]} "{reference.get("name", "")}" not found')
-        return {prefix + key: value for key, value in data.items()}
+        return {prefix + key: value for key, value in data.items() if "=" not in key}
     return {}
 
 
@@ -207,10 +261,8 @@ def command(container: core.Container, values: Mapping[str, str]) -> list[str]:
 
 def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str, node: str) -> str:
     """/etc/hosts: the pod's name under each of its addresses; on the host's network the node's own file."""
-    name = hostname(pod)
-    names = name
-    if pod.spec.subdomain:
-        names = f"{name}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}\t{name}"
+    name = _hostname(pod)
+    names = f"{_full_name(pod, domain)}\t{name}" if pod.spec.subdomain else name
     lines = [f"{address}\t{names}\n" for address in addresses]
     aliases = [f"{alias.ip}\t{chr(9).join(alias.hostnames)}\n" for alias in pod.spec.host_aliases]
     if aliases:
@@ -239,8 +291,8 @@ def resolver_file(pod: core.Pod, cluster_dns: Sequence[str], domain: str, node: 
     servers += [server for server in extra.get("nameservers", []) if server not in servers]
     search += [name for name in extra.get("searches", []) if name not in search]
     options |= {option["name"]: option.get("value") or "" for option in extra.get("options", [])}
-    lines = [f"search {' '.join(search)}\n"] if search else []
-    lines += [f"nameserver {server}\n" for server in servers]
+    lines = [f"search {' '.join(search[:SEARCHES])}\n"] if search else []
+    lines += [f"nameserver {server}\n" for server in servers[:NAMESERVERS]]
     if options:
         lines.append("options " + " ".join(f"{k}:{v}" if v else k for k, v in options.items()) + "\n")
     return "".join(lines)

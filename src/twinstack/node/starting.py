@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twinstack.api import core
-from twinstack.node import environment, hooks, security, volumes
+from twinstack.node import environment, hooks, resources, security, volumes
 from twinstack.node.context import NodeContext
-from twinstack.node.environment import Addresses, ConfigError, Source
+from twinstack.node.environment import Addresses, ConfigError, Source, Surroundings
 from twinstack.node.images import Pulls
 from twinstack.node.lifecycle import Backoff, Start, Waiting
 from twinstack.node.probes.actions import Subject
 from twinstack.node.reporting import Reporter
 from twinstack.node.runtime.base import ContainerConfig, ContainerKey, StartError
+from twinstack.node.sources import Data
 
-RETRY = 10.0  # seconds until what is missing is looked for again
+FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds until what is missing is looked for again; doubles
 TERMINATION_LOG = "/dev/termination-log"
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Starter:
         self._hooks: dict[ContainerKey, asyncio.Task[None]] = {}
         self.refused: dict[str, Waiting] = {}  # containers that cannot be made now, and why
         self.retry_at: float | None = None
+        self._pause = FIRST_RETRY
 
     @property
     def starting(self) -> frozenset[ContainerKey]:
@@ -74,7 +76,7 @@ class Starter:
         try:
             config = await self._config(pod, container, key, addresses)
         except ConfigError as error:
-            self.refuse(container.name, Waiting("CreateContainerConfigError", str(error)))
+            self.refuse(container.name, Waiting("CreateContainerConfigError", str(error)), self.next_pause())
             self._reporter.once(pod, "Warning", "Failed", f"Error: {error}", container.name)
             return False
         await self._forget_old(key)
@@ -85,6 +87,7 @@ class Starter:
         except StartError as error:
             self._reporter.event(pod, "Warning", "Failed", f"Error: {error}", container.name)
             return False  # its end has been noted, and leads here again
+        self._pause = FIRST_RETRY
         self._reporter.event(pod, "Normal", "Started", "Container started", container.name)
         hook = (container.lifecycle or {}).get("postStart")
         if hook:
@@ -105,8 +108,13 @@ class Starter:
             self.refuse(container.name, Waiting(verdict.reason, verdict.message), retry)
         return not verdict.reason
 
-    def refuse(self, name: str, waiting: Waiting, retry: float | None = RETRY) -> None:
-        """Note why a container cannot be made; `retry`: in how many seconds it may."""
+    def next_pause(self) -> float:
+        """Until what is missing is looked for again: longer each time until something starts."""
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_RETRY)
+        return pause
+
+    def refuse(self, name: str, waiting: Waiting, retry: float | None) -> None:
+        """Note why a container cannot be made; `retry`: in how many seconds it may, None for never."""
         self.refused[name] = waiting
         if retry is not None:
             self.retry_at = min(self.retry_at or float("inf"), time.time() + retry)
@@ -145,20 +153,30 @@ class Starter:
         self, pod: core.Pod, container: core.Container, key: ContainerKey, addresses: Addresses
     ) -> ContainerConfig:
         """Raises ConfigError, StatusError."""
+        node = self._node
         objects: dict[Source, dict[str, str] | None] = {}
         for source in environment.sources(container):
-            objects[source] = await volumes.read_source(self._node.client, source, pod.metadata.namespace)
-        values = environment.variables(pod, container, addresses, self._node.services(pod), objects)
+            data = await node.sources.read(source, pod.metadata.namespace)
+            objects[source] = None if data is None else _as_text(data)
+        name = environment.hostname(pod, node.cluster_domain, node.node_name)
+        around = Surroundings(addresses, name, node.links(pod), objects, node.allocatable)
+        values = environment.variables(pod, container, around)
         return ContainerConfig(
             key=key,
             image=container.image,
             command=environment.command(container, values),
             environment=values,
             working_directory=container.working_dir or "/",
-            mounts=self._volumes.mounts(container),
+            mounts=self._volumes.mounts(pod, container, values),
             security=security.resolve(pod, container),
             termination_message_path=container.termination_message_path or TERMINATION_LOG,
+            limits=resources.limits(container),
             stdin=container.stdin,
             stdin_once=container.stdin and container.stdin_once,
             tty=container.tty,
         )
+
+
+def _as_text(data: Data) -> dict[str, str]:
+    """For variables, which hold bytes as well as text."""
+    return {key: value.decode(errors="surrogateescape") for key, value in data.values.items()}

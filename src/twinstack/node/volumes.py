@@ -1,15 +1,15 @@
-"""Volumes of a pod on this node: emptyDir, and projected ones such as the service account's token.
+"""Volumes of a pod on this node: emptyDir, and those that show objects of the API.
 
-Directories below `pods/UID/volumes/`. Projected volumes, and emptyDirs in memory, are tmpfs: they hold secrets or
-are meant to vanish. Files are replaced, never changed, so that a reader sees one version.
+Directories below `pods/UID/volumes/`. Those with secrets, and emptyDirs in memory, are tmpfs: they must not reach a
+disk, or are meant to vanish.
 """
 
 from __future__ import annotations
 
-import base64
 import os
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,26 @@ import msgspec
 
 from twinstack.api import core
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import CONFIG_MAPS, SECRETS
 from twinstack.api.meta import Struct
+from twinstack.api.scalars import quantity
 from twinstack.client.rest import Client
 from twinstack.linux import mounts
-from twinstack.node.environment import Addresses, ConfigError, Source, field
+from twinstack.node import atomicdirectory, projection
+from twinstack.node.environment import Addresses, ConfigError, Source, expand
+from twinstack.node.projection import Facts, TokenWish
 from twinstack.node.runtime.base import Mount
+from twinstack.node.sources import Data, SourceReader
 
-TOKEN_SECONDS = 3600
 RENEW_AT = 0.8  # of a token's life, as kubelet
-_PROJECTED = ("serviceAccountToken", "configMap", "secret", "downwardAPI")
+_TMPFS = mounts.NOSUID | mounts.NODEV
 
 
 class UnsupportedVolume(Exception):
     """A kind of volume that this node does not have; trying again is of no use."""
+
+
+class MountError(Exception):
+    """A volume cannot be made now."""
 
 
 class _TokenStatus(Struct):
@@ -42,90 +48,100 @@ class _TokenRequest(Struct):
     status: _TokenStatus = msgspec.field(default_factory=_TokenStatus)
 
 
-async def read_source(client: Client, source: Source, namespace: str) -> dict[str, str] | None:
-    """The data of a ConfigMap or Secret as text; None when there is none of that name."""
-    try:
-        if source.kind == "configMap":
-            return (await client.get(CONFIG_MAPS, source.name, namespace)).data
-        data = (await client.get(SECRETS, source.name, namespace)).data
-        return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
-    except StatusError as error:
-        if error.code != 404:
-            raise
-        return None
+class _Token:
+    __slots__ = ("data", "renew_at")
+
+    def __init__(self, data: bytes, renew_at: float) -> None:
+        self.data = data
+        self.renew_at = renew_at
 
 
 class Volumes:
-    """The volumes of one pod."""
+    """The volumes of one pod. `period`: in how many seconds changes of objects are shown."""
 
-    def __init__(self, client: Client, directory: Path) -> None:
+    def __init__(
+        self, client: Client, reader: SourceReader, directory: Path, period: float, allocatable: Mapping[str, str]
+    ) -> None:
         self._client = client
+        self._reader = reader
         self._directory = directory
-        self.renew_at: float | None = None  # when `prepare` has to run again, for new tokens
+        self._period = period
+        self._allocatable = allocatable
+        self._tokens: dict[TokenWish, _Token] = {}
+        self._shown: tuple[dict[str, str], dict[str, str]] | None = None  # the labels and annotations in files
+        self.look_at: float | None = None  # when `refresh` is due, Unix seconds; None: never
 
     async def prepare(self, pod: core.Pod, addresses: Addresses) -> None:
-        """Make what is missing and renew what ages.
-
-        Raises UnsupportedVolume, ConfigError for what is missing in the API, StatusError or OSError.
-        """
+        """Make what is missing. Raises UnsupportedVolume, MountError, OSError."""
         check(pod)
-        lifetime = float("inf")
+        await self._show(pod, addresses, fresh=True)
+
+    def is_stale(self, pod: core.Pod) -> bool:
+        """Whether files may have to change now."""
+        if self._shown is None:
+            return False
+        renamed = (pod.metadata.labels, pod.metadata.annotations) != self._shown
+        if renamed and any(projection.shows_metadata(volume) for volume in pod.spec.volumes):
+            return True
+        return self.look_at is not None and time.time() >= self.look_at
+
+    async def refresh(self, pod: core.Pod, addresses: Addresses) -> None:
+        """Show what has changed. Raises MountError, OSError; then files stay as they were."""
+        self.look_at = time.time() + self._period  # also when it fails
+        await self._show(pod, addresses, fresh=False)
+
+    async def _show(self, pod: core.Pod, addresses: Addresses, *, fresh: bool) -> None:
+        group = (pod.spec.security_context or {}).get("fsGroup")
+        problems, changing = [], False
         for volume in pod.spec.volumes:
             path = self._directory / volume["name"]
-            if "emptyDir" in volume:
-                _make_empty(path, volume["emptyDir"] or {})
-            else:
-                files, seconds = await self._project(pod, volume["projected"], addresses)
-                _make_projected(path, files, int(volume["projected"].get("defaultMode") or 0o644))
-                lifetime = min(lifetime, seconds)
-        self.renew_at = time.time() + lifetime * RENEW_AT if lifetime < float("inf") else None
-
-    def mounts(self, container: core.Container) -> list[Mount]:
-        """What a container's volumeMounts show."""
-        return [
-            Mount(str(self._directory / entry["name"]), entry["mountPath"], bool(entry.get("readOnly")))
-            for entry in container.volume_mounts
-        ]
+            if any(kind in volume for kind in projection.KINDS):
+                try:
+                    changing |= await self._project(pod, volume, path, addresses, fresh=fresh)
+                except (ConfigError, StatusError) as error:
+                    problems.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
+            elif fresh:
+                _make_empty(path, volume.get("emptyDir") or {}, group)
+        self._shown = (dict(pod.metadata.labels), dict(pod.metadata.annotations))
+        times = [token.renew_at for token in self._tokens.values()]
+        if changing or problems:
+            times.append(time.time() + self._period * random.uniform(0.7, 1.0))  # not all pods at once
+        self.look_at = min(times, default=None)
+        if problems:
+            raise MountError(problems[0])
 
     async def _project(
-        self, pod: core.Pod, projected: Mapping[str, Any], addresses: Addresses
-    ) -> tuple[dict[str, bytes], float]:
-        """File contents by path, and how many seconds they stay good."""
-        files: dict[str, bytes] = {}
-        lifetime = float("inf")
-        for source in projected.get("sources") or []:
-            if "serviceAccountToken" in source:
-                wish = source["serviceAccountToken"]
-                files[wish["path"]] = await self._token(pod, wish)
-                lifetime = min(lifetime, float(wish.get("expirationSeconds") or TOKEN_SECONDS))
-            elif "downwardAPI" in source:
-                for item in source["downwardAPI"].get("items") or []:
-                    path = (item.get("fieldRef") or {}).get("fieldPath", "")
-                    files[item["path"]] = field(pod, path, addresses).encode()
-            else:
-                kind = "configMap" if "configMap" in source else "secret"
-                files |= await self._object(pod, kind, source[kind])
-        return files, lifetime
+        self, pod: core.Pod, volume: Mapping[str, Any], path: Path, addresses: Addresses, *, fresh: bool
+    ) -> bool:
+        """Write the files of one volume; whether they can change. Raises ConfigError, StatusError."""
+        objects = await self._objects(pod, volume, 0.0 if fresh else self._period / 2)
+        facts = Facts(addresses, objects, await self._renewed(pod, volume), self._allocatable)
+        files = projection.files(pod, volume, facts)
+        _make_place(path, in_memory="secret" in volume or "projected" in volume)
+        atomicdirectory.write(path, files, (pod.spec.security_context or {}).get("fsGroup"))
+        return any(data is None or not data.immutable for data in objects.values())
 
-    async def _object(self, pod: core.Pod, kind: str, wish: Mapping[str, Any]) -> dict[str, bytes]:
-        data = await read_source(self._client, Source(kind, wish.get("name", "")), pod.metadata.namespace)
-        if data is None:
-            if wish.get("optional"):
-                return {}
-            raise ConfigError(f'{kind.lower()} "{wish.get("name", "")}" not found')
-        items = wish.get("items")
-        names = {item["key"]: item["path"] for item in items} if items else {key: key for key in data}
-        missing = sorted(names.keys() - data.keys())
-        if missing and not wish.get("optional"):
-            raise ConfigError(f"references non-existent {kind} key: {missing[0]}")
-        return {path: data[key].encode() for key, path in names.items() if key in data}
+    async def _objects(self, pod: core.Pod, volume: Mapping[str, Any], max_age: float) -> dict[Source, Data | None]:
+        namespace = pod.metadata.namespace
+        return {source: await self._reader.read(source, namespace, max_age) for source in projection.sources(volume)}
 
-    async def _token(self, pod: core.Pod, wish: Mapping[str, Any]) -> bytes:
+    async def _renewed(self, pod: core.Pod, volume: Mapping[str, Any]) -> dict[TokenWish, bytes]:
+        """The tokens that a volume shows; those that age are asked for anew."""
+        found = {}
+        for wish in projection.tokens(volume):
+            token = self._tokens.get(wish)
+            if token is None or time.time() >= token.renew_at:
+                data = await self._request(pod, wish)
+                token = self._tokens[wish] = _Token(data, time.time() + wish.seconds * RENEW_AT)
+            found[wish] = token.data
+        return found
+
+    async def _request(self, pod: core.Pod, wish: TokenWish) -> bytes:
         meta = pod.metadata
         account = pod.spec.service_account_name or "default"
         spec = {
-            "audiences": [wish["audience"]] if wish.get("audience") else [],
-            "expirationSeconds": wish.get("expirationSeconds") or TOKEN_SECONDS,
+            "audiences": [wish.audience] if wish.audience else [],
+            "expirationSeconds": wish.seconds,
             "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": meta.name, "uid": meta.uid},
         }
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -133,47 +149,58 @@ class Volumes:
         answer = await self._client.request("POST", path, msgspec.json.encode(body))
         return msgspec.json.decode(answer, type=_TokenRequest).status.token.encode()
 
+    def mounts(self, pod: core.Pod, container: core.Container, values: Mapping[str, str]) -> list[Mount]:
+        """What a container's volumeMounts show, outer places first. Raises ConfigError."""
+        kinds = {volume["name"]: volume for volume in pod.spec.volumes}
+        found = []
+        for entry in container.volume_mounts:
+            shown = any(kind in kinds.get(entry["name"], {}) for kind in projection.KINDS)
+            read_only = bool(entry.get("readOnly")) or shown
+            source, target = str(self._directory / entry["name"]), entry["mountPath"]
+            found.append(Mount(source, target, read_only, sub_path(entry, values)))
+        return sorted(found, key=lambda mount: mount.target.rstrip("/").count("/"))
+
+
+def sub_path(entry: Mapping[str, Any], values: Mapping[str, str]) -> str:
+    """The part of a volume that is shown; empty for all of it. Raises ConfigError."""
+    pattern = entry.get("subPathExpr")
+    path = expand(pattern, values) if pattern else entry.get("subPath") or ""
+    if pattern and "$(" in path:
+        raise ConfigError(f'failed to expand subPath for volumeMount "{entry["name"]}": missing value for "{pattern}"')
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ConfigError(f"subPath {path} must be relative and must not contain '..'")
+    return str(path)
+
 
 def check(pod: core.Pod) -> None:
-    """Raises UnsupportedVolume for a volume, or a way to mount one, that this node does not have."""
+    """Raises UnsupportedVolume for a volume that this node does not have."""
     for volume in pod.spec.volumes:
         kind = next((key for key in volume if key != "name"), "emptyDir")
         if kind == "projected":
-            unknown = [k for s in volume[kind].get("sources") or [] for k in s if k not in _PROJECTED]
+            unknown = [k for s in volume[kind].get("sources") or [] for k in s if k not in projection.PARTS]
             kind = f"projected {unknown[0]}" if unknown else "emptyDir"
-        if kind != "emptyDir":
+        if kind != "emptyDir" and kind not in projection.KINDS:
             raise UnsupportedVolume(
-                f'volume "{volume["name"]}": this node has no {kind} volumes, only emptyDir and projected ones'
+                f'volume "{volume["name"]}": this node has no {kind} volumes, only emptyDir and those that show '
+                "ConfigMaps, Secrets and the pod itself"
             )
-    for container in pod.spec.init_containers + pod.spec.containers:
-        for entry in container.volume_mounts:
-            if entry.get("subPath") or entry.get("subPathExpr"):
-                raise UnsupportedVolume(f'container "{container.name}": this node mounts no subPath of a volume')
 
 
-def _make_empty(path: Path, wish: Mapping[str, Any]) -> None:
-    if not path.is_dir():
-        path.mkdir(parents=True)
-        os.chmod(path, 0o777)
-    if wish.get("medium") == "Memory" and not mounts.is_mount(str(path)):
-        mounts.mount("tmpfs", str(path), "tmpfs", mounts.NOSUID | mounts.NODEV, "mode=777")
-
-
-def _make_projected(path: Path, files: Mapping[str, bytes], mode: int) -> None:
+def _make_empty(path: Path, wish: Mapping[str, Any], group: int | None) -> None:
+    fresh = not path.is_dir()
     path.mkdir(parents=True, exist_ok=True)
-    if not mounts.is_mount(str(path)):
-        flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
-        mounts.mount("tmpfs", str(path), "tmpfs", flags, "mode=755,size=4m")
-    for name, content in files.items():
-        target = path / name
-        _check_inside(target.parts[len(path.parts) :])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.new")
-        temporary.write_bytes(content)
-        os.chmod(temporary, mode)
-        temporary.rename(target)
+    if wish.get("medium") == "Memory" and not mounts.is_mount(str(path)):
+        limit = wish.get("sizeLimit")
+        size = f",size={int(quantity(str(limit)))}" if limit and quantity(str(limit)) > 0 else ""
+        mounts.mount("tmpfs", str(path), "tmpfs", _TMPFS, f"mode=777{size}")
+        fresh = True
+    if fresh:
+        if group is not None:
+            os.chown(path, -1, group)
+        os.chmod(path, 0o2777 if group is not None else 0o777)
 
 
-def _check_inside(parts: Sequence[str]) -> None:
-    if not parts or ".." in parts:
-        raise ConfigError(f"a path of a projected volume must stay inside it: {'/'.join(parts)}")
+def _make_place(path: Path, *, in_memory: bool) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    if in_memory and not mounts.is_mount(str(path)):
+        mounts.mount("tmpfs", str(path), "tmpfs", _TMPFS | mounts.NOEXEC, "mode=755")

@@ -12,7 +12,6 @@ import time
 from typing import NamedTuple
 
 from twinstack.api import core
-from twinstack.api.errors import StatusError
 from twinstack.node import environment, lifecycle, pods, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError
@@ -49,7 +48,10 @@ class PodWorker:
         self._uid = uid
         self._pod: core.Pod | None = None  # as it was last seen
         self._backoff = lifecycle.Backoff()
-        self._volumes = volumes.Volumes(context.client, context.runtime.volumes_directory(uid))
+        directory = context.runtime.volumes_directory(uid)
+        self._volumes = volumes.Volumes(
+            context.client, context.sources, directory, context.refresh_period, context.allocatable
+        )
         self._reporter = Reporter(context.recorder)
         self._starter = Starter(context, self._volumes, self._reporter, self._backoff, self._hook_failed)
         self._termination = Termination(context.runtime, self._hook_left)
@@ -71,9 +73,8 @@ class PodWorker:
             return await self._terminate(pod)
         if first:
             self._tell_ignored(pod)
-        now = time.time()
-        if self._volumes.renew_at is not None and now >= self._volumes.renew_at:
-            await self._volumes.prepare(pod, self._addresses(pod))
+        if self._volumes.is_stale(pod) or (first and self._view(pod).sandbox_since):
+            await self._refresh_volumes(pod)
         self._starter.begin_look()
         plan = Plan()
         for _ in range(STEPS):
@@ -91,7 +92,7 @@ class PodWorker:
         for name in plan.waiting:
             self._reporter.pause(pod, self._latest(name))
         status = self._status(pod, waiting=dict(plan.waiting) | self._starter.refused)
-        times = [t for t in (plan.wake_at, self._starter.retry_at, self._volumes.renew_at) if t is not None]
+        times = [t for t in (plan.wake_at, self._starter.retry_at, self._volumes.look_at) if t is not None]
         return Outcome(status, min(times, default=None))
 
     def starting(self, pod: core.Pod) -> core.PodStatus | None:
@@ -234,8 +235,8 @@ class PodWorker:
             if problem:
                 raise ConfigError(problem)
             await self._volumes.prepare(pod, addresses)
-        except (volumes.UnsupportedVolume, ConfigError, StatusError) as error:
-            permanent = isinstance(error, volumes.UnsupportedVolume) or bool(problem)
+        except (volumes.UnsupportedVolume, volumes.MountError, ConfigError) as error:
+            permanent = not isinstance(error, volumes.MountError)
             self._refuse_all(pod, "FailedMount", str(error), retry=not permanent)
             return False
         network: str | None = None
@@ -247,7 +248,7 @@ class PodWorker:
                 network = str(attachment.namespace)
                 addresses = self._addresses(pod)
             await node.runtime.create_sandbox(self._sandbox_config(pod, network, addresses))
-        except (NoFreeAddress, OSError) as error:
+        except (NoFreeAddress, ConfigError, OSError) as error:
             log.warning("sandbox of pod %s: %s", pod.key, error)
             self._refuse_all(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}", retry=True)
             return False
@@ -255,7 +256,7 @@ class PodWorker:
 
     def _sandbox_config(self, pod: core.Pod, network: str | None, addresses: Addresses) -> SandboxConfig:
         node = self._node
-        name = node.node_name if pod.spec.host_network else environment.hostname(pod)
+        name = environment.hostname(pod, node.cluster_domain, node.node_name)
         files = {
             "hosts": environment.hosts_file(pod, addresses.pod, node.cluster_domain, node.node_hosts),
             "hostname": f"{name}\n",
@@ -263,11 +264,18 @@ class PodWorker:
         }
         return SandboxConfig(self._uid, pod.key, name, network, files)
 
+    async def _refresh_volumes(self, pod: core.Pod) -> None:
+        try:
+            await self._volumes.refresh(pod, self._addresses(pod))
+        except volumes.MountError as error:
+            self._reporter.once(pod, "Warning", "FailedMount", str(error))
+
     def _refuse_all(self, pod: core.Pod, reason: str, message: str, *, retry: bool) -> None:
         self._reporter.once(pod, "Warning", reason, message)
+        pause = self._starter.next_pause() if retry else None
         for container in pod.spec.init_containers + pod.spec.containers:
             default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
-            self._starter.refuse(container.name, Waiting(default, message), *(() if retry else (None,)))
+            self._starter.refuse(container.name, Waiting(default, message), pause)
 
     def _tell_ignored(self, pod: core.Pod) -> None:
         names = security.ignored(pod)

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 from twinstack.api.core import Container, Pod, PodSpec
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import EVENTS, NODES, PODS
+from twinstack.api.kinds import EVENTS, NODES, PODS, Kind
 from twinstack.api.meta import ObjectMeta
 from twinstack.client import kubeconfig
-from twinstack.client.rest import Client
+from twinstack.client.rest import MERGE, Client
 from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
@@ -74,7 +74,7 @@ class Machine:
             "node",
             *(f"--kubeconfig={self.directory / 'node.json'}", f"--node-ip={','.join(NODE_IPS)}"),
             *(f"--hostname-override={NODE}", f"--root-dir={self.root}", f"--runtime-dir={self.directory / 'run'}"),
-            *(f"--netns-prefix={PREFIX}", "--non-masquerade-cidr=10.244.0.0/16,fd00:10:244::/56"),
+            *(f"--netns-prefix={PREFIX}", "--sync-frequency=1", "--non-masquerade-cidr=10.244.0.0/16,fd00:10:244::/56"),
             *(f"--tls-cert-file={self.directory / 'kubelet.crt'}",),
             *(f"--tls-private-key-file={self.directory / 'kubelet.key'}",),
             f"--client-ca-file={self.directory / 'ca.crt'}",
@@ -166,6 +166,19 @@ class Machine:
             },
         }
         return self.do(lambda client: client.create(PODS, body, "default"))
+
+    def put(self, kind: Kind[Any], name: str, **fields: Any) -> None:
+        """Make an object, or change these fields of it."""
+
+        async def work(client: Client) -> None:
+            try:
+                await client.create(kind, {"metadata": {"name": name, "namespace": "default"}, **fields}, "default")
+            except StatusError as error:
+                if error.code != 409:
+                    raise
+                await client.patch(kind, name, "default", fields, content_type=MERGE)
+
+        self.do(work)
 
     def events(self, name: str) -> list[tuple[str, str, str]]:
         """Reason, part and message of a pod's events, in the order in which they began."""

@@ -20,10 +20,12 @@ from twinstack.node.environment import (
     Addresses,
     ConfigError,
     Source,
+    Surroundings,
     command,
     expand,
     hostname,
     hosts_file,
+    link_of,
     resolver_file,
     service_variables,
     sources,
@@ -31,6 +33,7 @@ from twinstack.node.environment import (
 )
 
 ADDRESSES = Addresses(["10.244.1.2", "fd00:10:244:1::2"], ["172.30.0.11", "fd00:30::11"])
+AROUND = Surroundings(ADDRESSES)
 
 
 @pytest.mark.parametrize(
@@ -71,17 +74,17 @@ def field(path: str) -> EnvVar:
 def test_fields_of_the_pod(path: str, value: str) -> None:
     of = pod()
     of.metadata.labels = {"app": "shop"}
-    assert variables(of, Container(env=[field(path)]), ADDRESSES, [], {})["X"] == value
+    assert variables(of, Container(env=[field(path)]), AROUND)["X"] == value
 
 
 def test_a_field_that_is_not_offered() -> None:
     with pytest.raises(ConfigError, match=r"unsupported fieldPath: spec\.containers"):
-        variables(pod(), Container(env=[field("spec.containers")]), ADDRESSES, [], {})
+        variables(pod(), Container(env=[field("spec.containers")]), AROUND)
 
 
 def test_later_variables_may_use_earlier_ones() -> None:
     env = [EnvVar(name="A", value="1"), EnvVar(name="B", value="$(A)$(C)"), EnvVar(name="C", value="3")]
-    values = variables(pod(), Container(env=env), ADDRESSES, [], {})
+    values = variables(pod(), Container(env=env), AROUND)
     assert (values["B"], values["HOSTNAME"]) == ("1$(C)", "web")
     assert command(Container(command=["sh", "-c"], args=["echo $(B)"]), values) == ["sh", "-c", "echo 1$(C)"]
     with pytest.raises(ConfigError):
@@ -94,18 +97,20 @@ def test_objects_in_variables() -> None:
     container = Container(env=[reference, optional], env_from=[{"prefix": "P_", "configMapRef": {"name": "m"}}])
     assert sources(container) == {Source("configMap", "m"), Source("secret", "s")}
     objects = {Source("configMap", "m"): {"k": "v"}, Source("secret", "s"): None}
-    values = variables(pod(), container, ADDRESSES, [], objects)
+    values = variables(pod(), container, AROUND._replace(objects=objects))
     assert (values["A"], values["P_k"], "B" in values) == ("v", "v", False)
     with pytest.raises(ConfigError, match='configmap "m" not found'):
-        variables(pod(), container, ADDRESSES, [], {Source("configMap", "m"): None})
+        variables(pod(), container, AROUND._replace(objects={Source("configMap", "m"): None}))
     with pytest.raises(ConfigError, match="couldn't find key k in ConfigMap default/m"):
-        variables(pod(), Container(env=[reference]), ADDRESSES, [], {Source("configMap", "m"): {}})
+        variables(pod(), Container(env=[reference]), AROUND._replace(objects={Source("configMap", "m"): {}}))
 
 
 def test_variables_of_a_service() -> None:
     ports = [ServicePort(name="https", port=443, protocol="TCP")]
     spec = ServiceSpec(cluster_ip="fd00:10:96::1", ip_families=["IPv6"], ports=ports)
-    assert service_variables(Service(metadata=ObjectMeta(name="kubernetes"), spec=spec)) == {
+    link = link_of(Service(metadata=ObjectMeta(name="kubernetes"), spec=spec))
+    assert link is not None
+    assert service_variables(link) == {
         "KUBERNETES_SERVICE_HOST": "fd00:10:96::1",
         "KUBERNETES_SERVICE_PORT": "443",
         "KUBERNETES_SERVICE_PORT_HTTPS": "443",
@@ -115,7 +120,10 @@ def test_variables_of_a_service() -> None:
         "KUBERNETES_PORT_443_TCP_PORT": "443",
         "KUBERNETES_PORT_443_TCP_ADDR": "fd00:10:96::1",
     }
-    assert service_variables(Service(spec=ServiceSpec(cluster_ip="None", ports=ports))) == {}
+    assert link_of(Service(spec=ServiceSpec(cluster_ip="None", ports=ports))) is None
+    assert link_of(Service(spec=ServiceSpec(cluster_ip="10.96.0.1"))) is None
+    values = variables(pod(), Container(), AROUND._replace(links=[link]))
+    assert values.keys() - {"PATH", "HOSTNAME"} == service_variables(link).keys()
 
 
 def test_host_names() -> None:
@@ -123,6 +131,37 @@ def test_host_names() -> None:
     long = pod()
     long.metadata.name = "a" * 62 + "-b"
     assert hostname(long) == "a" * 62
+    assert hostname(pod(host_network=True), "cluster.local", "n1") == "n1"
+    assert hostname(pod(host_network=True, hostname_override="x.y"), "cluster.local", "n1") == "x.y"
+    assert hostname(pod(set_hostname_as_fqdn=True), "cluster.local") == "web"
+    full = pod(set_hostname_as_fqdn=True, subdomain="sub")
+    assert hostname(full, "cluster.local") == "web.sub.default.svc.cluster.local"
+    full.spec.subdomain = "s" * 40
+    with pytest.raises(ConfigError, match=r"is too long \(64 characters is the max, 70 characters requested\)"):
+        hostname(full, "cluster.local")
+
+
+def test_amounts_of_resources() -> None:
+    of = pod("a", "b")
+    of.spec.containers[1].resources = {"limits": {"cpu": "1500m", "memory": "1Gi"}, "requests": {"cpu": "0.2"}}
+    node = {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "100Gi"}
+
+    def value(resource: str, container: str = "b", divisor: str = "0") -> str:
+        reference = {"resource": resource, "containerName": container, "divisor": divisor}
+        variable = EnvVar(name="X", value_from=EnvVarSource(resource_field_ref=reference))
+        return variables(of, Container(name="a", env=[variable]), AROUND._replace(allocatable=node))["X"]
+
+    assert value("limits.cpu") == "2"
+    assert value("limits.cpu", divisor="1m") == "1500"
+    assert value("limits.memory", divisor="1Mi") == "1024"
+    assert value("limits.memory") == str(1 << 30)
+    assert value("requests.cpu", divisor="1m") == "200"
+    assert value("requests.memory") == "0"
+    assert value("limits.cpu", "a") == "4"  # what the node has
+    assert value("limits.memory", "", "1Gi") == "8"  # its own
+    for resource, container in (("limits", "b"), ("usage.cpu", "b"), ("limits.cpu", "none")):
+        with pytest.raises(ConfigError):
+            value(resource, container)
 
 
 def test_the_hosts_file_has_every_address() -> None:
@@ -160,6 +199,12 @@ options ndots:5
 )
 def test_the_resolver_file(spec: dict[str, Any], expected: str) -> None:
     assert resolver_file(pod(**spec), ["10.96.0.10", "fd00:10:96::a"], "cluster.local", NODE) == expected
+
+
+def test_no_more_servers_than_resolvers_look_at() -> None:
+    servers = [f"192.0.2.{n}" for n in range(1, 6)]
+    text = resolver_file(pod(dns_policy="None", dns_config={"nameservers": servers}), [], "cluster.local", NODE)
+    assert text == "".join(f"nameserver {server}\n" for server in servers[:3])
 
 
 def test_without_cluster_dns_pods_use_the_nodes() -> None:

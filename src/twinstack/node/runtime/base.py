@@ -27,11 +27,15 @@ class ContainerKey(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """A file or directory of the node shown inside a container."""
+    """A file or directory of the node shown inside a container.
+
+    `sub_path`: the part of it that is shown, made as a directory if it is missing. Links in it cannot lead out.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    sub_path: str = ""
 
 
 class Security(NamedTuple):
@@ -44,6 +48,15 @@ class Security(NamedTuple):
     privileged: bool = False
     no_new_privileges: bool = True
     read_only_root: bool = False
+
+
+class Limits(NamedTuple):
+    """What a container may use: memory in bytes, CPU in thousandths; and its shares of CPU when that runs short.
+    Zero: no limit."""
+
+    memory: int = 0
+    cpu: int = 0
+    shares: int = 0
 
 
 class ContainerConfig(NamedTuple):
@@ -60,6 +73,7 @@ class ContainerConfig(NamedTuple):
     stdin: bool = False  # it has input, from whoever attaches
     stdin_once: bool = False  # and no more after the first who had any
     tty: bool = False
+    limits: Limits = Limits()
 
 
 class SandboxConfig(NamedTuple):

@@ -256,10 +256,12 @@ class HostRuntime:
         sandbox = self._sandbox(config.key.pod_uid)
         security = config.security
         nodev = 0 if security.privileged else mounts.NODEV
-        shared = [(str(sandbox.etc / name), f"/etc/{name}", 0) for name in os.listdir(sandbox.etc)]
-        shared.append((str(sandbox.shm), "/dev/shm", 0))
-        shared.append((str(directory.termination_log), config.termination_message_path, 0))
-        shared += [(m.source, m.target, nodev | (mounts.RDONLY if m.read_only else 0)) for m in config.mounts]
+        shared = [(str(sandbox.etc / name), "", f"/etc/{name}", 0) for name in os.listdir(sandbox.etc)]
+        shared.append((str(sandbox.shm), "", "/dev/shm", 0))
+        shared.append((str(directory.termination_log), "", config.termination_message_path, 0))
+        for mount in config.mounts:
+            flags = nodev | (mounts.RDONLY if mount.read_only else 0)
+            shared.append((mount.source, mount.sub_path, mount.target, flags))
         return {
             "log": str(self._layout.log(config.key)),
             "network": sandbox.network,

@@ -92,7 +92,10 @@ def _prepare(start: dict[str, Any]) -> None:
     mounts.make_private()
     privileged = start["privileged"]
     devices = [(mounts.open_tree(f"/dev/{name}"), f"/dev/{name}") for name in DEVICES]
-    shared = [(mounts.open_tree(source), target, flags) for source, target, flags in start["mounts"]]
+    shared = [
+        (mounts.open_tree_beneath(source, part) if part else mounts.open_tree(source), target, flags)
+        for source, part, target, flags in start["mounts"]
+    ]
     _mount_root(start)
     _mount_kernel(devices, privileged)
     for tree, target, flags in shared:
