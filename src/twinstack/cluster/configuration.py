@@ -130,9 +130,9 @@ class ClusterConfiguration(NamedTuple):
             tuple(map(CIDR.parse, data["serviceCIDRs"])),
             tuple(map(CIDR.parse, data["podCIDRs"])),
             data["apiPort"],
-            data["nodePorts"],
-            data["proxy"],
-            tuple(data["nodeLabels"]),
+            data.get("nodePorts", DEFAULT_NODE_PORTS),
+            data.get("proxy", True),
+            tuple(data.get("nodeLabels", ())),
         )
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from twinstack.cluster.configuration import DEFAULT_NAME, ClusterConfiguration, check_name, is_name
 from twinstack.cluster.errors import ClusterError
 
+OWNER = "state"  # below a cluster's sockets: a link to its state directory
 RUN = Path("/run/twinstack")
 NAMESPACES = Path("/run/netns")
 PROGRAMS = "bin"  # the directory of `twinstack tools install` beside the clusters
@@ -85,7 +86,7 @@ class ClusterPaths(NamedTuple):
     @property
     def owner(self) -> Path:
         """A link to the state directory: whose the sockets and namespaces of this name are."""
-        return self.run / "state"
+        return self.run / OWNER
 
     @property
     def rollout(self) -> Path:
@@ -170,13 +171,16 @@ def clusters() -> list[str]:
 
 def api_ports() -> set[int]:
     """The ports of all clusters of this machine, whoever made them and whether or not they run just now."""
-    found = {name: paths(name) for name in clusters()}
+    found = [paths(name) for name in clusters()]
     if RUN.is_dir():
         for entry in RUN.iterdir():
-            own = ClusterPaths(entry.name, home())
-            with contextlib.suppress(OSError):  # a remainder without its state
-                found.setdefault(str(entry), own._replace(root=Path(os.readlink(own.owner))))
-    return {cluster.api_port for own in found.values() if (cluster := own.load()) is not None}
+            with contextlib.suppress(OSError):  # what is left of one without its state
+                found.append(ClusterPaths(entry.name, Path(os.readlink(entry / OWNER))))
+    ports = set()
+    for own in found:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is no reason to refuse this
+            ports.add(int(json.loads(own.configuration.read_text())["apiPort"]))
+    return ports
 
 
 def name_flag(name: str) -> str:

@@ -41,6 +41,8 @@ def test_ports_of_all_clusters_of_the_machine_are_known(monkeypatch: pytest.Monk
         own.run.mkdir(parents=True)
         own.owner.symlink_to(own.root)
     (tmp_path / "run" / "remainder").mkdir()
+    state.paths("b").root.mkdir()
+    state.paths("b").configuration.write_text("damaged")
     assert state.api_ports() == {6443, 6444, 6445}
 
 
