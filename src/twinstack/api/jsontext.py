@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from twinstack.api import nesting
 from twinstack.api.schema import Number, kind_of
 
 __all__ = ["JSONSyntaxError", "Pairs", "decode", "decode_pairs", "has_repeated_keys", "kind_of", "syntax_error"]
@@ -16,6 +17,12 @@ JSON = dict[str, Any]
 
 _decode = msgspec.json.Decoder(float_hook=Number).decode
 _space_before_colon = re.compile(rb'"[ \t\r\n]+:').search
+_SIMPLE = 100  # opening brackets: what has fewer needs no look at its shape
+_LONGEST_INTEGER = 1000  # digits that Python is asked to read
+# A surrogate pair, half of one (the only match of six bytes), or any other escape.
+_PAIR_OR_HALF = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
 
 
 class JSONSyntaxError(ValueError):
@@ -24,6 +31,15 @@ class JSONSyntaxError(ValueError):
 
 def decode(text: bytes) -> Any:
     """Read one JSON value. Of a repeated key the last value counts. Raises JSONSyntaxError."""
+    value = _read(text)
+    if text.count(b"{") + text.count(b"[") > _SIMPLE:
+        problem = nesting.problem(value)
+        if problem:
+            raise JSONSyntaxError(problem)
+    return value
+
+
+def _read(text: bytes) -> Any:
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -34,8 +50,18 @@ def decode(text: bytes) -> Any:
         message = "exceeded max depth"
     if message:
         raise JSONSyntaxError(message)
-    # Go replaces what is not UTF-8 and reads numbers of any size.
-    return json.loads(text.decode("utf-8", "replace"), parse_float=Number)
+    return json.loads(_readable(text), parse_float=Number, parse_int=_integer)
+
+
+def _readable(text: bytes) -> str:
+    """As Go reads it: with U+FFFD in place of what is no UTF-8, and of halves of surrogate pairs."""
+    if b"\\u" in text:
+        text = _PAIR_OR_HALF.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], text)
+    return text.decode("utf-8", "replace")
+
+
+def _integer(text: str) -> int | Number:
+    return int(text) if len(text) <= _LONGEST_INTEGER else Number(text)
 
 
 def has_repeated_keys(text: bytes, value: Any) -> bool:
@@ -71,7 +97,7 @@ class Pairs(dict[str, Any]):
 
 def decode_pairs(text: bytes) -> Any:
     """Read a text that `decode` has accepted, objects as Pairs. Slow."""
-    return json.loads(text.decode("utf-8", "replace"), parse_float=Number, object_pairs_hook=Pairs)
+    return json.loads(_readable(text), parse_float=Number, parse_int=_integer, object_pairs_hook=Pairs)
 
 
 # The errors of Go's scanner ------------------------------------------------------------------------------------

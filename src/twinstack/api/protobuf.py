@@ -13,9 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from twinstack.api import times
+from twinstack.api import jsontext, nesting, times
 from twinstack.api.schema import Field, get_type, type_of_kind
 
 JSON = dict[str, Any]
@@ -39,9 +37,19 @@ def decode(body: bytes) -> JSON:
             else "empty data"
         )
     try:
-        return _decode_envelope(memoryview(body)[len(MAGIC) :])
-    except (IndexError, TypeError, struct.error, UnicodeDecodeError, msgspec.DecodeError) as error:
+        obj = _decode_envelope(memoryview(body)[len(MAGIC) :])
+    except UnicodeDecodeError as error:
+        raise DecodeError("malformed protobuf message: string field contains invalid UTF-8") from error
+    except IndexError as error:
+        raise DecodeError("malformed protobuf message: it is cut short") from error
+    except (TypeError, struct.error) as error:
+        raise DecodeError("malformed protobuf message: a value is not of its field's type") from error
+    except (OverflowError, jsontext.JSONSyntaxError) as error:
         raise DecodeError(f"malformed protobuf message: {error}") from error
+    problem = nesting.problem(obj)
+    if problem:
+        raise DecodeError(f"malformed protobuf message: {problem}")
+    return obj
 
 
 def _decode_envelope(data: memoryview) -> JSON:
@@ -213,7 +221,7 @@ def _quantity(data: Any, depth: int) -> str:
 
 def _raw_json(data: Any, _depth: int) -> Any:
     raw = bytes(_single(data, 1, b""))
-    return msgspec.json.decode(raw) if raw else None
+    return jsontext.decode(raw) if raw else None
 
 
 _READERS: dict[str, Callable[[Any, int], Any]] = {

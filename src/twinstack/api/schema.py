@@ -255,7 +255,7 @@ def _element_zero(type_name: str) -> Callable[[], Any]:
     """What null stands for inside a list or map."""
     if type_name == "quantity":
         return lambda: "0"
-    value = _ZERO.get(type_name)
+    value = "" if type_name == "bytes" else _ZERO.get(type_name)
     return lambda: value
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import yaml
 
+from twinstack.api import nesting
+
 JSON = dict[str, Any]
+
+
+_ALIASED_NODES = 1000  # fewer are never too many
+_LONGEST_INTEGER = 1000  # digits
+_RATIO_SIZES = (400_000, 4_000_000)  # nodes; Go's reader counts alike
 
 
 class YAMLSyntaxError(ValueError):
@@ -47,6 +54,8 @@ def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
+    if len(text) > _LONGEST_INTEGER:
+        raise YAMLSyntaxError("yaml: a number is too long")
     sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
     if digits[:2] in ("0b", "0x", "0o"):
         return sign * int(digits, 0)
@@ -74,6 +83,12 @@ for _tag, _pattern, _first in _RESOLVERS:
         re.compile(f"(?:{_pattern})\\Z"),
         ["" if char == "\0" else char for char in _first],
     )
+# What JSON has, and nothing else: no sets, times or bytes.
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.CSafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("str", "seq", "null", "float")
+}
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 _Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
@@ -85,16 +100,72 @@ def decode(text: bytes) -> tuple[Any, list[str]]:
     Raises YAMLSyntaxError.
     """
     try:
+        _check_shape(text)
         loader = _Loader(text)
         try:
             value = loader.get_data() if loader.check_data() else None  # type: ignore[no-untyped-call]
         finally:
             loader.dispose()
+    except YAMLSyntaxError:
+        raise
     except yaml.MarkedYAMLError as error:
         raise YAMLSyntaxError(_message(error)) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise YAMLSyntaxError(f"yaml: {error}") from error
+    problem = nesting.problem(value)
+    if problem:
+        raise YAMLSyntaxError(f"yaml: {problem}")
     return _sorted(value), loader.repeated
+
+
+class _Open:
+    """A map or list whose end has not come yet. `size` and `aliased` count the nodes in it, the latter by alias."""
+
+    def __init__(self, anchor: str | None) -> None:
+        self.anchor = anchor
+        self.size = 1
+        self.aliased = 0
+
+
+def _check_shape(text: bytes) -> None:
+    """Look at the first document before it is built: libyaml builds by recursion, and aliases may multiply."""
+    open_nodes: list[_Open] = []
+    sizes: dict[str, int] = {}  # of what has an anchor
+    containers = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        done: _Open | None = None
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append(_Open(event.anchor))
+            containers += 1
+            if len(open_nodes) > nesting.MAX_DEPTH:
+                raise YAMLSyntaxError("yaml: exceeded max depth")
+            if containers > nesting.MAX_CONTAINERS:
+                raise YAMLSyntaxError(f"yaml: at most {nesting.MAX_CONTAINERS} objects and lists are read")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            done = open_nodes.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            done = _Open(event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            done = _Open(None)
+            done.size = done.aliased = sizes.get(event.anchor or "", 1)
+        elif isinstance(event, yaml.DocumentEndEvent):
+            return
+        if done is None:
+            continue
+        if done.anchor is not None:
+            sizes[done.anchor] = done.size
+        if open_nodes:
+            outer = open_nodes[-1]
+            outer.size += done.size
+            outer.aliased += done.aliased
+            if outer.aliased > _ALIASED_NODES and outer.aliased > _allowed_ratio(outer.size) * outer.size:
+                raise YAMLSyntaxError("yaml: document contains excessive aliasing")
+
+
+def _allowed_ratio(size: int) -> float:
+    """How much of a document may come from aliases: much of a small one, little of a large one."""
+    low, high = _RATIO_SIZES
+    return 0.99 - 0.89 * min(max(size - low, 0) / (high - low), 1.0)
 
 
 def _message(error: yaml.MarkedYAMLError) -> str:

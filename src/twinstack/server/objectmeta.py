@@ -47,16 +47,14 @@ def check_unversioned(meta: JSON) -> None:
 def merge_owners(meta: JSON) -> list[str]:
     """Drop owner references that repeat an earlier one; returns the warning about them."""
     references: list[JSON] = meta.get("ownerReferences") or []
-    distinct: list[JSON] = []
+    distinct: dict[frozenset[tuple[str, object]], JSON] = {}
     repeated: set[str] = set()
     for reference in references:
-        if reference in distinct:
+        if distinct.setdefault(frozenset(reference.items()), reference) is not reference:
             repeated.add(reference.get("uid", ""))
-        else:
-            distinct.append(reference)
     if not repeated:
         return []
-    meta["ownerReferences"] = distinct
+    meta["ownerReferences"] = list(distinct.values())
     return [f"{_REPEATED_OWNERS}; duplicate UID(s) observed: {', '.join(sorted(repeated))}"]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from twinstack.api.errors import StatusError, bad_request
 from twinstack.api.gotext import go_print
 from twinstack.api.schema import Field, get_type
@@ -135,6 +137,7 @@ def _retain_keys(original: JSON, patch: JSON) -> None:
     problem = bad_request("invalid patch format of retainKeys")
     if not isinstance(keep, list):
         raise problem
+    keep = {key for key in keep if isinstance(key, str)}
     for key, value in patch.items():
         if value is not None and not _is_list_directive(key) and key not in keep:
             raise problem
@@ -200,7 +203,8 @@ def _merge_list(original: list[Any], patch: list[Any], field: Field, *, deletes:
         return original
     if _element_kind(original, patch) is not dict:
         if deletes:
-            return [item for item in original if item not in patch]
+            going = set(patch)  # of one plain type: an empty patch has nothing to delete
+            return [item for item in original if item not in going]
         merged = list(dict.fromkeys([*original, *patch]))
         return _ordered(merged, patch, original, "")
     if not field.merge_key:
@@ -215,8 +219,9 @@ def _merge_maps(array: list[JSON], patch: list[JSON], field: Field) -> list[JSON
     Upstream works in place: items that go close the gap, items that come take the places left free, and the old
     order is read off the same memory afterwards. So `array` is treated as that memory.
     """
-    key, used = field.merge_key, len(array)
+    key = field.merge_key
     plain: list[JSON] = []
+    going: list[Any] = []
     replaced = False
     for item in patch:
         directive = item.get(_PATCH, "")
@@ -225,31 +230,40 @@ def _merge_maps(array: list[JSON], patch: list[JSON], field: Field) -> list[JSON
         elif directive == "delete":
             if key not in item:
                 raise _no_merge_key(item, key)
-            used = _delete_matching(array, used, key, item[key])
+            going.append(item[key])
         elif directive == "replace":
             replaced = True
         elif directive == "merge":
             raise _failure("merging lists cannot yet be specified in the patch")
         else:
             raise _unknown_directive(directive, item)
+    used = _delete_matching(array, key, going) if going else len(array)
     return plain if replaced else _merge_plain(array, used, plain, field)
 
 
 def _merge_plain(array: list[JSON], used: int, patch: list[JSON], field: Field) -> list[JSON]:
     """Merge items without directives into the first `used` of `array`."""
     key, merged, stood = field.merge_key, array, array[:used]
+    places: dict[Any, int] = {}  # where the first item of a key is
+    for index, item in enumerate(stood):
+        if key in item:
+            places.setdefault(_comparable(item[key]), index)
     for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
-        index = next((i for i in range(used) if key in merged[i] and merged[i][key] == item[key]), None)
-        if index is not None:
-            merged[index] = _merge_map(merged[index], item, field.type)
-        elif used < len(merged):
+        identity = _comparable(item[key])
+        place = places.get(identity)
+        if place is not None:
+            merged[place] = _merge_map(merged[place], item, field.type)
+            continue
+        if identity is not None:  # null does not stay
+            places[identity] = used
+        if used < len(merged):
             merged[used] = _plain(item)
-            used += 1
         else:
-            merged = [*merged, _plain(item)]
-            used += 1
+            merged = list(array) if merged is array else merged
+            merged.append(_plain(item))
+        used += 1
     return _ordered(merged[:used], patch, stood, key)
 
 
@@ -270,18 +284,40 @@ def _element_kind(*lists: list[Any]) -> type | None:
     return found
 
 
-def _delete_matching(array: list[JSON], length: int, key: str, value: Any) -> int:
-    """Close the gaps of what goes among the first `length` items; returns how many are left."""
-    kept = [item for item in array[:length] if key not in item or item[key] != value]
-    while length > len(kept):  # one by one, as each move leaves the last item twice
-        index = next(i for i in range(length) if key in array[i] and array[i][key] == value)
-        array[index : length - 1] = array[index + 1 : length]
-        length -= 1
-    return length
+def _delete_matching(array: list[JSON], key: str, going: list[Any]) -> int:
+    """Close the gaps of what goes; returns how many are left. Each gap that closes leaves the last item twice."""
+    places: dict[Any, list[int]] = {}
+    for index, item in enumerate(array):
+        if key in item:
+            places.setdefault(_comparable(item[key]), []).append(index)
+    gone: set[int] = set()
+    last, left_behind = len(array) - 1, []
+    for value in going:
+        for index in places.pop(_comparable(value), ()):
+            left_behind.append(array[last])
+            gone.add(index)
+            while last in gone:
+                last -= 1
+    kept = [item for index, item in enumerate(array) if index not in gone]
+    array[:] = kept + left_behind[::-1]
+    return len(kept)
+
+
+def _comparable(value: Any) -> Any:
+    """A value to look up others by: itself, or its JSON when it is a map or a list."""
+    return msgspec.json.encode(value, order="deterministic") if isinstance(value, dict | list) else value
 
 
 def _identity(item: Any, key: str) -> Any:
     return item.get(key) if key and isinstance(item, dict) else item
+
+
+def _places(items: list[Any], key: str) -> dict[Any, int]:
+    """Where each identity stands first."""
+    places: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        places.setdefault(_comparable(_identity(item, key)), index)
+    return places
 
 
 def _ordered(merged: list[Any], order: list[Any], server: list[Any], key: str) -> list[Any]:
@@ -289,21 +325,21 @@ def _ordered(merged: list[Any], order: list[Any], server: list[Any], key: str) -
     for item in merged:
         if key and isinstance(item, dict) and key not in item:
             raise _no_merge_key(item, key)
-    wanted = [_identity(item, key) for item in order]
-    stood = [_identity(item, key) for item in server]
-    listed = _sorted_by(wanted, [item for item in merged if _identity(item, key) in wanted], key)
-    others = _sorted_by(stood, [item for item in merged if _identity(item, key) not in wanted], key)
+    wanted, stood = _places(order, key), _places(server, key)
+
+    def place(places: dict[Any, int], item: Any) -> int:
+        return places.get(_comparable(_identity(item, key)), -1)
+
+    listed = sorted((item for item in merged if place(wanted, item) >= 0), key=lambda item: place(wanted, item))
+    others = sorted((item for item in merged if place(wanted, item) < 0), key=lambda item: place(stood, item))
     result: list[Any] = []
-    while listed and others:
-        left, right = _identity(others[0], key), _identity(listed[0], key)
-        first = left in stood and right in stood and stood.index(left) < stood.index(right)
-        result.append(others.pop(0) if first else listed.pop(0))
-    return result + others + listed
-
-
-def _sorted_by(order: list[Any], items: list[Any], key: str) -> list[Any]:
-    def position(item: Any) -> int:
-        identity = _identity(item, key)
-        return order.index(identity) if identity in order else -1
-
-    return sorted(items, key=position)
+    left = right = 0
+    while left < len(others) and right < len(listed):
+        first, second = place(stood, others[left]), place(stood, listed[right])
+        if 0 <= first < second:
+            result.append(others[left])
+            left += 1
+        else:
+            result.append(listed[right])
+            right += 1
+    return result + others[left:] + listed[right:]

@@ -49,11 +49,13 @@ class CertificateSigningRequestStrategy(Strategy):
         errors = [invalid("spec.request", spec.get("request", ""), problem)] if problem else []
         if not usages:
             errors.append(required("spec.usages", "usages is required"))
+        seen: set[str] = set()
         for i, usage in enumerate(usages):
             if usage not in _USAGES:
                 errors.append(not_supported(f"spec.usages[{i}]", usage, _USAGES))
-            if usage in usages[:i]:
+            if usage in seen:
                 errors.append(duplicate(f"spec.usages[{i}]", usage))
+            seen.add(usage)
         errors += domain_path("spec.signerName", spec.get("signerName", ""))
         if seconds is not None and seconds < _MIN_SECONDS:
             detail = f"may not specify a duration less than {_MIN_SECONDS} seconds (10 minutes)"

@@ -82,6 +82,10 @@ def plan_node_ports(new: ServiceSpec, old: ServiceSpec | None, plan: PortPlan) -
 
 def _plan_create(new: ServiceSpec, plan: PortPlan) -> list[FieldError]:
     """Ports with one number, as 53/UDP and 53/TCP, share one node port."""
+    asked: dict[int, int] = {}  # port -> the first node port that is asked for
+    for port in new.ports:
+        if port.node_port:
+            asked.setdefault(port.port, port.node_port)
     shared: dict[int, int] = {}  # port -> node port
     for index, port in enumerate(new.ports):
         if not port.node_port and not traits.needs_node_ports(new):
@@ -91,7 +95,7 @@ def _plan_create(new: ServiceSpec, plan: PortPlan) -> list[FieldError]:
             port.node_port = given
             continue
         if given is None:
-            port.node_port = next((p.node_port for p in new.ports if p.port == port.port and p.node_port), 0)
+            port.node_port = asked.get(port.port, 0)
         errors = _take(index, port, plan)
         if errors:
             return errors

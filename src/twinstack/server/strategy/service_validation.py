@@ -88,12 +88,14 @@ def validate_cluster_ip_fields(spec: ServiceSpec, old: ServiceSpec | None) -> li
 
 def _family_texts(spec: ServiceSpec) -> list[FieldError]:
     errors: list[FieldError] = []
+    seen: set[str] = set()
     for index, family in enumerate(spec.ip_families):
         field = f"spec.ipFamilies[{index}]"
         if family not in _FAMILIES:
             errors.append(not_supported(field, family, _FAMILIES))
-        if family in spec.ip_families[:index]:
+        if family in seen:
             errors.append(duplicate(field, family))
+        seen.add(family)
     if spec.ip_family_policy is not None and spec.ip_family_policy not in _POLICIES:
         errors.append(not_supported("spec.ipFamilyPolicy", spec.ip_family_policy, _POLICIES))
     return errors
