@@ -81,36 +81,29 @@ def open_tree_beneath(directory: str, path: str) -> int:
 
     What is missing is made: directories. Raises OSError.
     """
-    top = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    found = top
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    opened = [os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
-        found = _open_beneath(top, ".")
-        names = [name for name in path.split("/") if name not in ("", ".")]
-        for count in range(1, len(names) + 1):
-            found = _descend(top, found, "/".join(names[:count]), names[count - 1])
+        for count, name in enumerate(names, 1):
+            below = "/".join(names[:count])
+            try:
+                opened.append(_open_beneath(opened[0], below))
+            except FileNotFoundError:
+                os.mkdir(name, 0o755, dir_fd=opened[-1])
+                opened.append(_open_beneath(opened[0], below))
         number, flags = ctypes.c_long(_SYS_OPEN_TREE), _OPEN_TREE_CLONE | _EMPTY_PATH | os.O_CLOEXEC
-        return check(libc.syscall(number, found, b"", ctypes.c_uint(flags)), f"open {directory}/{path} for mounting")
+        result = libc.syscall(number, opened[-1], b"", ctypes.c_uint(flags))
+        return check(result, f"open {directory}/{path} for mounting")
     finally:
-        os.close(found)
-        os.close(top)
-
-
-def _descend(top: int, parent: int, path: str, name: str) -> int:
-    """Open `path` below `top`, whose directory is open as `parent`, which this closes."""
-    try:
-        return _open_beneath(top, path)
-    except FileNotFoundError:
-        os.mkdir(name, 0o755, dir_fd=parent)
-        return _open_beneath(top, path)
-    finally:
-        os.close(parent)
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def _open_beneath(directory: int, path: str) -> int:
     fields = (os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGIC_LINKS)
     how = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
     result = libc.syscall(ctypes.c_long(_SYS_OPENAT2), directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
-    return check(result, f"open {path}")
+    return check(result, f"open {path} inside a volume")
 
 
 def move_mount(tree: int, target: str) -> None:
