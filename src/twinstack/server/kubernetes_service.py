@@ -13,12 +13,15 @@ import secrets
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from twinstack.api import times
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import Address
 from twinstack.server import priority_classes
 from twinstack.server.messages import Route, UserInfo
+from twinstack.server.options import WriteOptions
 from twinstack.server.registry import Registry
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.store import StoreError
@@ -35,6 +38,7 @@ _ENDPOINT_SLICES = resource("discovery.k8s.io", "endpointslices")
 _ENDPOINTS = resource("", "endpoints")
 _EVENTS = resource("", "events")
 _SELF = UserInfo("system:apiserver", ("system:masters",))
+_RANGES_MANAGER = "kubernetes-service-cidr-controller"
 _READY = "Kubernetes default Service CIDR is ready"
 
 _log = logging.getLogger(__name__)
@@ -98,10 +102,22 @@ class DefaultRanges:
         conditions = (stored.get("status") or {}).get("conditions") or []
         ready = next((item for item in conditions if item["type"] == "Ready"), None)
         if ready is None:
-            await self._registry.change(Route(_SERVICE_CIDRS, name=NAME, subresource="status"), _set_ready, _SELF)
+            await self._set_ready()
         elif ready["status"] == "False":
             note = f"Configuration matches, but {ready.get('message', '')}"
             await self._report(stored, ready.get("reason") or "NotReady", note)
+
+    async def _set_ready(self) -> None:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": times.now(), "message": _READY}
+        config = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "metadata": {"name": NAME},
+            "status": {"conditions": [condition]},
+        }
+        options = WriteOptions(field_manager=_RANGES_MANAGER, force=True)
+        route = Route(_SERVICE_CIDRS, name=NAME, subresource="status")
+        await self._registry.apply(route, msgspec.json.encode(config), _SELF, options)
 
     async def _report(self, stored: JSON, reason: str, note: str) -> None:
         """A Warning event, once per process and text."""
@@ -122,25 +138,12 @@ class DefaultRanges:
             "type": "Warning",
             "reason": reason,
             "message": note,
-            "source": {"component": "kubernetes-service-cidr-controller"},
+            "source": {"component": _RANGES_MANAGER},
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
         }
         await self._registry.create(Route(_EVENTS, NAMESPACE), event, _SELF)
-
-
-def _set_ready(obj: JSON) -> tuple[JSON, list[str]]:
-    condition = {
-        "type": "Ready",
-        "status": "True",
-        "lastTransitionTime": times.now(),
-        "reason": "",
-        "message": _READY,
-    }
-    conditions = (obj.get("status") or {}).get("conditions") or []
-    obj["status"] = {"conditions": [*conditions, condition]}
-    return obj, []
 
 
 async def ensure_service(registry: Registry, config: ServerConfig) -> None:

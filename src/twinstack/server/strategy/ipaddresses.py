@@ -18,6 +18,16 @@ FAMILY_LABEL = "ipaddress.kubernetes.io/ip-family"
 MANAGED_LABEL = "ipaddress.kubernetes.io/managed-by"
 ALLOCATOR = "ipallocator.k8s.io"
 
+# The fields of an allocated address, all of which the server manages.
+_FIELDS = msgspec.Raw(
+    msgspec.json.encode(
+        {
+            "f:metadata": {"f:labels": {".": {}, f"f:{FAMILY_LABEL}": {}, f"f:{MANAGED_LABEL}": {}}},
+            "f:spec": {"f:parentRef": {".": {}, "f:name": {}, "f:namespace": {}, "f:resource": {}}},
+        }
+    )
+)
+
 
 def allocated_address(address: Address, namespace: str, service: str, now: str) -> Callable[[int], bytes]:
     """The record of an address that a Service gets, encoded once its revision is known."""
@@ -30,6 +40,16 @@ def allocated_address(address: Address, namespace: str, service: str, now: str) 
             "resourceVersion": "",
             "creationTimestamp": now,
             "labels": {FAMILY_LABEL: str(address.family), MANAGED_LABEL: ALLOCATOR},
+            "managedFields": [
+                {
+                    "manager": "kube-apiserver",
+                    "operation": "Update",
+                    "apiVersion": "networking.k8s.io/v1",
+                    "time": now,
+                    "fieldsType": "FieldsV1",
+                    "fieldsV1": _FIELDS,
+                }
+            ],
         },
         "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": service}},
     }

@@ -186,6 +186,9 @@ def test_empty_fields_of_a_parent_are_not_stored() -> None:
 def test_an_allocated_address_is_a_whole_object() -> None:
     record = json.loads(allocated_address(Address.parse("FD00::9"), "default", "web", NOW)(42))
     assert record["metadata"].pop("uid")
+    [entry] = record["metadata"].pop("managedFields")
+    assert (entry["manager"], entry["operation"], entry["time"]) == ("kube-apiserver", "Update", NOW)
+    assert set(entry["fieldsV1"]) == {"f:metadata", "f:spec"}
     assert record == {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IPAddress",
