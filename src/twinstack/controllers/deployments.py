@@ -9,9 +9,10 @@ from twinstack.api.apps import Deployment, ReplicaSet
 from twinstack.api.core import Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import DEPLOYMENTS, PODS, REPLICA_SETS
+from twinstack.api.meta import Condition
 from twinstack.api.selectors import LabelSelector
 from twinstack.client.rest import MERGE
-from twinstack.client.workqueue import WorkQueue
+from twinstack.client.workqueue import NotYet, WorkQueue
 from twinstack.controllers import deploymentstatus, rollout, templates
 from twinstack.controllers.claims import Claims
 from twinstack.controllers.context import Context, namespace_ends, synced
@@ -21,6 +22,14 @@ from twinstack.controllers.replicas import wanted as spec_replicas
 from twinstack.controllers.rollout import Limits, Sizes
 
 DEFAULT_HISTORY = 10
+
+
+class CreationFailed(NotYet):
+    """The server refuses the ReplicaSet; `condition` tells why."""
+
+    def __init__(self, condition: Condition) -> None:
+        super().__init__(condition.message)
+        self.condition = condition
 
 
 class DeploymentController:
@@ -73,14 +82,18 @@ class DeploymentController:
         deployment = self._deployments.objects.get(key)
         if deployment is None or deployment.spec.selector is None:
             return
+        limit = rollout.limits(deployment)
+        news: Condition | None = None
+        failure: CreationFailed | None = None
         if deployment.metadata.deletion_timestamp is None:
             await self._claim(deployment)
-        new, old = self._replica_sets(deployment)
-        limit = rollout.limits(deployment)
-        if deployment.metadata.deletion_timestamp is None:
-            new = await self._progress(deployment, limit, new, old)
-        new_now, old_now = self._replica_sets(deployment)
-        await self._report(deployment, limit, new_now or new, old_now)
+            try:
+                news = await self._progress(deployment, limit)
+            except CreationFailed as error:
+                news, failure = error.condition, error
+        await self._report(deployment, limit, news)
+        if failure is not None:
+            raise failure
 
     def _replica_sets(self, deployment: Deployment) -> tuple[ReplicaSet | None, list[ReplicaSet]]:
         """The one with the present template, and the others."""
@@ -98,31 +111,34 @@ class DeploymentController:
             if not selector.matches(replica_set.metadata.labels):
                 await claims.release(self._sets, replica_set)
 
-    async def _progress(
-        self, deployment: Deployment, limit: Limits, new: ReplicaSet | None, old: list[ReplicaSet]
-    ) -> ReplicaSet | None:
-        """Take the next step; returns the ReplicaSet of the present template if there is one."""
+    async def _progress(self, deployment: Deployment, limit: Limits) -> Condition | None:
+        """Take the next step; returns what it did to the condition Progressing. Raises CreationFailed."""
+        new, old = self._replica_sets(deployment)
+        if new is not None:
+            new = await self._annotate(deployment, new, old)
         everything = [*old, new] if new is not None else old
         if deployment.spec.paused or rollout.is_scaled(limit, everything):
             await self._resize(deployment, limit, everything, rollout.scaled(limit, new, old))
-            return new
+            if deployment.spec.paused:
+                await self._retire(deployment, limit, old)
+            return None
         if limit.recreate and (active := [rs for rs in old if spec_replicas(rs) > 0]):
             await self._resize(deployment, limit, active, {rs.metadata.name: 0 for rs in active})
-            return new
+            return None
         if limit.recreate and any(self._has_running_pods(replica_set) for replica_set in old):
-            return new
+            return None
+        news = None
         if new is None:
             new = await self._create(deployment, limit, old)
             if new is None:
                 return None
-        else:
-            new = await self._annotate(deployment, new, old)
+            news = deploymentstatus.created(new.metadata.name)
         if limit.recreate:
             await self._resize(deployment, limit, [new], {new.metadata.name: limit.replicas})
         else:
             await self._resize(deployment, limit, [new, *old], rollout.rolled(limit, new, old))
         await self._retire(deployment, limit, old)
-        return new
+        return news
 
     def _has_running_pods(self, replica_set: ReplicaSet) -> bool:
         return any(not is_finished(pod) for pod in self._pods_by_owner[replica_set.metadata.uid].values())
@@ -133,19 +149,21 @@ class DeploymentController:
         body = templates.new_replica_set(deployment, rollout.initial_size(limit, old), revision, limit.maximum)
         name, namespace = body["metadata"]["name"], deployment.metadata.namespace
         try:
-            created = await self._client.create(REPLICA_SETS, body)
+            made = await self._client.create(REPLICA_SETS, body)
         except StatusError as error:
             if namespace_ends(error):
                 return None
             if error.reason != "AlreadyExists":
-                raise
+                failed = deploymentstatus.creation_failed(name, str(error))
+                self._events.event(deployment, "Warning", failed.reason, failed.message)
+                raise CreationFailed(failed) from error
             await self._collide(deployment, await self._client.get(REPLICA_SETS, name, namespace))
             return None
-        self._sets.wrote(created)
+        self._sets.wrote(made)
         await self._set_revision(deployment, str(revision))
-        if (size := spec_replicas(created)) > 0:
+        if (size := spec_replicas(made)) > 0:
             self._tell_scaled(deployment, name, 0, size)
-        return created
+        return made
 
     async def _collide(self, deployment: Deployment, taken: ReplicaSet) -> None:
         """The hashed name is taken: by our own creation whose answer was lost, or by something else."""
@@ -153,6 +171,7 @@ class DeploymentController:
         ours = owner is not None and owner.uid == deployment.metadata.uid
         if ours and templates.matching(deployment, [taken]) is not None:
             self._sets.wrote(taken)
+            self._queue.add(deployment.key)
             return
         count = (deployment.status.collision_count or 0) + 1
         await self._patch_status(deployment, {"collisionCount": count})
@@ -223,15 +242,14 @@ class DeploymentController:
             await self._client.delete(REPLICA_SETS, meta.name, meta.namespace, uid=meta.uid, propagation="Background")
             self._sets.removed(stale)
 
-    async def _report(
-        self, deployment: Deployment, limit: Limits, new: ReplicaSet | None, old: list[ReplicaSet]
-    ) -> None:
+    async def _report(self, deployment: Deployment, limit: Limits, news: Condition | None) -> None:
         deployment = self._deployments.objects.get(deployment.key, deployment)
+        new, old = self._replica_sets(deployment)
         now = time.time()
-        status = deploymentstatus.status_of(deployment, limit, new, old, now)
+        status = deploymentstatus.status_of(deployment, limit, new, old, now, news)
         if status != deployment.status:
             await self._patch_status(deployment, deploymentstatus.to_patch(status))
-        wait = deploymentstatus.deadline(deployment, status, now)
+        wait = deploymentstatus.deadline(deployment, limit, status, now)
         if wait is not None:
             self._queue.add(deployment.key, delay=wait + 1.0)
 

@@ -12,7 +12,10 @@ from twinstack.controllers.templates import DESIRED_REPLICAS, MAX_REPLICAS, anno
 
 
 class Limits(NamedTuple):
-    """`surge` Pods more than `replicas` may exist, `unavailable` of them may be missing."""
+    """`surge` Pods more than `replicas` may exist, `unavailable` of them may be missing.
+
+    With `recreate` all of them are missing for a while, and until they are back it is not available.
+    """
 
     replicas: int
     surge: int
@@ -31,7 +34,7 @@ def limits(deployment: Deployment) -> Limits:
     """Resolve the strategy: percentages of the replicas, surge rounded up and unavailable down, never both 0."""
     replicas = wanted(deployment)
     if deployment.spec.strategy.get("type") == "Recreate":
-        return Limits(replicas, 0, replicas, True)
+        return Limits(replicas, 0, 0, True)
     rolling = deployment.spec.strategy.get("rollingUpdate") or {}
     surge = _share(rolling.get("maxSurge", "25%"), replicas, math.ceil)
     unavailable = min(_share(rolling.get("maxUnavailable", "25%"), replicas, math.floor), replicas)

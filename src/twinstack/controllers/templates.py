@@ -18,7 +18,7 @@ DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
 MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 _OWN = frozenset({REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS})
 _NOT_COPIED = _OWN | {"kubectl.kubernetes.io/last-applied-configuration", "deprecated.deployment.rollback.to"}
-_DIGITS = str.maketrans("0123456789", "bcdfghjkmn")  # no vowels: no words by accident
+_DIGITS = str.maketrans("0123456789", "456789bcdf")  # no vowels: no words by accident
 
 
 def matching(deployment: Deployment, replica_sets: Iterable[ReplicaSet]) -> ReplicaSet | None:

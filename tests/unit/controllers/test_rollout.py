@@ -25,7 +25,7 @@ def rolling(surge: Any, unavailable: Any) -> dict[str, Any]:
         (10, rolling("0%", "0%"), Limits(10, 0, 1, False)),
         (10, rolling("100%", "100%"), Limits(10, 10, 10, False)),
         (2, rolling(0, 5), Limits(2, 0, 2, False)),
-        (4, {"type": "Recreate"}, Limits(4, 0, 4, True)),
+        (4, {"type": "Recreate"}, Limits(4, 0, 0, True)),
     ],
 )
 def test_limits(replicas: int | None, strategy: dict[str, Any], expected: Limits) -> None:
