@@ -134,11 +134,12 @@ def test_a_terminal(tmp_path: Path, network: Path) -> None:
                     return
 
         session.resize(101, 33)
-        await session.write(b"trap 'echo re''sized' WINCH; stty size; ps -o stat= -p $$; echo $TERM\n")
+        await session.write(b"trap 'echo re''sized' WINCH; stty size; read -r _ _ _ _ _ sid tty _ </proc/$$/stat\n")
+        await session.write(b"[ $sid = $$ ] && [ $tty != 0 ] && echo lea''der; echo $TERM\n")
         async with asyncio.timeout(5):
             await until(b"xterm\r\n")
             assert b"33 101\r\n" in said
-            assert b"Ss+" in said or b"Ss\r" in said  # it leads a session with a terminal
+            assert b"leader\r\n" in said  # of a session with a terminal
             session.resize(80, 24)
             await session.write(b"\n")
             await until(b"resized\r\n")
