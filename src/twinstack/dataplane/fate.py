@@ -71,6 +71,7 @@ def fate(packet: Packet, claims: Claims, around: Surroundings, *, masquerade_all
         return Fate(Outcome.DROP, "the source is in none of loadBalancerSourceRanges", front_end)
     if front_end.action is Action.REJECT:
         return Fate(Outcome.REJECT, "no endpoint of this family can serve anywhere in the cluster", front_end)
+    packet = packet if _knows_pods(around) or packet.origin is Origin.NODE else packet._replace(origin=Origin.ELSEWHERE)
     short_cut = front_end.near is not None and packet.origin is not Origin.ELSEWHERE
     targets = front_end.near if short_cut and front_end.near is not None else front_end.targets
     if not targets:
@@ -94,11 +95,15 @@ def _may_come_in(packet: Packet, front_end: FrontEnd) -> bool:
     return any(block.contains(packet.source) for block in front_end.sources)
 
 
+def _knows_pods(around: Surroundings) -> bool:
+    return around.local_pods is not None or around.pods_by_interface
+
+
 def _masquerade(packet: Packet, front_end: FrontEnd, around: Surroundings, masquerade_all: bool) -> tuple[bool, str]:
     if front_end.via is Via.CLUSTER_IP:
         if masquerade_all:
             return True, "--masquerade-all"
-        if around.local_pods is None:
+        if not _knows_pods(around):
             return False, "no pod range is known, so that no source counts as foreign"
         if packet.origin is Origin.LOCAL_POD:
             return False, "the source is a local pod"

@@ -65,6 +65,7 @@ class Surroundings(NamedTuple):
     node_ips: frozenset[Address] = frozenset()  # where NodePorts answer
     service_cidrs: frozenset[CIDR] = frozenset()
     local_pods: frozenset[CIDR] | None = None  # None: unknown, then no source is masqueraded for being foreign
+    pods_by_interface: bool = False  # local pods are known by where they come in, not by their addresses
 
 
 class Via(enum.IntEnum):
@@ -135,12 +136,20 @@ class Hairpin(NamedTuple):
     protocol: Protocol
 
 
+class HealthCheck(NamedTuple):
+    """What a node tells a load balancer about a Service with externalTrafficPolicy Local."""
+
+    port: int  # healthCheckNodePort
+    endpoints: int  # addresses of ready endpoints on this node
+
+
 class ServiceState(NamedTuple):
     """All that one Service asks of a node, in one family."""
 
     cluster_ip: Address | None = None
     front_ends: tuple[FrontEnd, ...] = ()
     hairpins: tuple[Hairpin, ...] = ()  # sorted, each once
+    health: HealthCheck | None = None
 
 
 NOTHING = ServiceState()

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from twinstack.api.core import Service, ServicePort
 from twinstack.api.discovery import EndpointSlice
-from twinstack.dataplane.endpoints import Carriers, Endpoint, choose, gather
+from twinstack.dataplane.endpoints import Carriers, Endpoint, Endpoints, choose, gather
 from twinstack.dataplane.model import (
     NOTHING,
     Action,
     FrontEnd,
     Hairpin,
+    HealthCheck,
     NodeView,
     Protocol,
     ServicePortName,
@@ -55,7 +56,15 @@ def state_of(service: Service, slices: Iterable[EndpointSlice], family: IPFamily
         name = ServicePortName(service.metadata.namespace, service.metadata.name, port.name, protocol)
         front_ends += _front_ends(service, port, address, name, carriers, _serving(protocol, behind.values()), node)
         hairpins |= {Hairpin(t, protocol) for t in (*carriers.cluster, *carriers.local) if behind[t].local}
-    return ServiceState(address, tuple(front_ends), tuple(sorted(hairpins)))
+    return ServiceState(address, tuple(front_ends), tuple(sorted(hairpins)), _health_check(service, endpoints))
+
+
+def _health_check(service: Service, endpoints: Endpoints) -> HealthCheck | None:
+    spec = service.spec
+    if spec.type != "LoadBalancer" or spec.external_traffic_policy != "Local" or not spec.health_check_node_port:
+        return None
+    ready = (each for found in endpoints.values() for each in found.values() if each.local and each.ready)
+    return HealthCheck(spec.health_check_node_port, len({each.target.address for each in ready}))
 
 
 def _serving(protocol: Protocol, endpoints: Iterable[Endpoint]) -> frozenset[Target]:

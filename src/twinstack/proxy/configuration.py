@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from twinstack.api.core import Node
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.proxy.layout import DEFAULT_MARK_BIT
+from twinstack.proxy.kernel_settings import ConntrackSettings
+from twinstack.proxy.layout import DEFAULT_MARK_BIT, PodInterface
 
 _DISABLED = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 _ADDRESSES = Path("/proc/net/if_inet6")
@@ -19,6 +20,8 @@ class LocalMode(enum.Enum):
 
     CLUSTER_CIDR = "ClusterCIDR"  # source in the cluster's pod range
     NODE_CIDR = "NodeCIDR"  # source in the pod range of this Node
+    BRIDGE_INTERFACE = "BridgeInterface"  # came in through this interface
+    INTERFACE_PREFIX = "InterfaceNamePrefix"  # came in through one of these interfaces
 
 
 class Configuration(NamedTuple):
@@ -30,7 +33,9 @@ class Configuration(NamedTuple):
     cluster_cidrs: tuple[CIDR, ...] = ()
     node_port_blocks: tuple[CIDR, ...] | None = None  # None: the node's own addresses as its status gives them
     masquerade_all: bool = False
+    pod_interface: PodInterface | None = None  # in the modes that go by interface
     mark_bit: int = DEFAULT_MARK_BIT
+    conntrack: ConntrackSettings = ConntrackSettings()
     sync_period: float = 30.0
     min_sync_period: float = 0.02
     healthz: str = "0.0.0.0:10256"  # empty: none
@@ -38,6 +43,8 @@ class Configuration(NamedTuple):
 
     def local_pods(self, family: IPFamily, node: Node | None) -> frozenset[CIDR] | None:
         """Blocks of local sources, or None when nothing is known of the family."""
+        if self.pod_interface is not None:
+            return None
         if self.local_mode is LocalMode.CLUSTER_CIDR:
             blocks = [block for block in self.cluster_cidrs if block.family is family][:1]
         else:

@@ -59,14 +59,16 @@ class Health:
         since = self._waiting[family]
         return since is None or self._clock() - since <= self._limit
 
+    def all_healthy(self) -> bool:
+        return all(map(self.healthy, self._waiting))
+
     def healthz(self) -> Page:
-        healthy = all(map(self.healthy, self._waiting))
-        code = 200 if healthy and self.node_eligible else 503
+        code = 200 if self.all_healthy() and self.node_eligible else 503
         self._metrics.healthz.add(1, str(code))
         return self._page(code, {"nodeEligible": self.node_eligible})
 
     def livez(self) -> Page:
-        code = 200 if all(map(self.healthy, self._waiting)) else 503
+        code = 200 if self.all_healthy() else 503
         self._metrics.livez.add(1, str(code))
         return self._page(code, {})
 
@@ -79,7 +81,7 @@ class Health:
             }
             for family in self._waiting
         }
-        healthy = all(map(self.healthy, self._waiting))
+        healthy = self.all_healthy()
         body = {
             "lastUpdated": _stamp(now if healthy else min(self._synced.values())),
             "currentTime": _stamp(now),

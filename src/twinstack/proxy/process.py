@@ -12,12 +12,13 @@ from twinstack.client.events import EventRecorder
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
-from twinstack.proxy import web
+from twinstack.proxy import kernel_settings, web
 from twinstack.proxy.configuration import Configuration, supported_families
 from twinstack.proxy.conntrack import Cleaner
 from twinstack.proxy.health import Health, eligible
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import CONTENT_TYPE, ProxyMetrics
+from twinstack.proxy.service_health import HealthPorts
 from twinstack.proxy.sync import Synchroniser
 from twinstack.proxy.tracker import ClusterTracker
 from twinstack.proxy.writer import Writer, foreign_proxies
@@ -29,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 def layout_of(family: IPFamily, configuration: Configuration) -> Layout:
-    return Layout(family, mark_bit=configuration.mark_bit, masquerade_all=configuration.masquerade_all)
+    return Layout(
+        family,
+        mark_bit=configuration.mark_bit,
+        masquerade_all=configuration.masquerade_all,
+        pod_interface=configuration.pod_interface,
+    )
 
 
 class Proxy:
@@ -42,6 +48,7 @@ class Proxy:
         self.tracker = ClusterTracker(client, configuration, families, self.metrics)
         self.events = EventRecorder(client, "kube-proxy", configuration.node_name)
         self.cleaner = Cleaner(self.metrics)
+        self.health_ports = HealthPorts(self.health, self._health_port_failed)
         self.writer = Writer()
         self.sync = Synchroniser(
             self.tracker.desired,
@@ -52,6 +59,7 @@ class Proxy:
             cleaner=self.cleaner,
             min_interval=configuration.min_sync_period,
             synced=self.tracker.programmed,
+            publish=self.health_ports.publish,
         )
 
     async def run(self) -> None:
@@ -66,6 +74,7 @@ class Proxy:
                 tasks.create_task(show_pages("healthz", self.configuration.healthz, self._health_pages()))
                 tasks.create_task(show_pages("metrics", self.configuration.metrics, self._metrics_pages()))
                 tasks.create_task(self.cleaner.run())
+                tasks.create_task(self.health_ports.run())
                 tasks.create_task(self.events.run())
                 await self.tracker.ready()
                 self._start()
@@ -85,9 +94,16 @@ class Proxy:
     def _moved(self) -> None:
         self.health.node_eligible = eligible(self.tracker.node)
         for family in self.tracker.families:
-            self.sync.surround(family, self.tracker.surroundings(family))
+            surroundings = self.tracker.surroundings(family)
+            self.sync.surround(family, surroundings)
+            self.health_ports.move(family, surroundings.node_ips)
         if self.tracker.desired.pending:
             self.sync.wake()
+
+    def _health_port_failed(self, key: str, message: str) -> None:
+        service = self.tracker.services.objects.get(key)
+        if service is not None:
+            self.events.event(service, "Warning", "FailedToStartServiceHealthcheck", message)
 
     def _health_pages(self) -> web.Pages:
         return {"/healthz": self.health.healthz, "/livez": self.health.livez}
@@ -130,6 +146,11 @@ async def serve(access: ClusterAccess, configuration: Configuration) -> int:
             proxy = Proxy(client, configuration, families)
         except OSError as error:
             log.error("cannot program nf_tables: %s; the proxy needs root or CAP_NET_ADMIN", error)
+            return 1
+        try:
+            kernel_settings.apply(configuration.conntrack)
+        except OSError as error:
+            log.error("conntrack settings: %s; leave the --conntrack flag out, or set it on the machine", error)
             return 1
         log.info("proxy of node %s for %s", configuration.node_name, " and ".join(families))
         task = asyncio.create_task(proxy.run())

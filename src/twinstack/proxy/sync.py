@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from twinstack.dataplane.claims import Claims, Touched
-from twinstack.dataplane.model import FrontEnd, Protocol, Slot, Surroundings, Target
+from twinstack.dataplane.model import FrontEnd, HealthCheck, Protocol, Slot, Surroundings, Target
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import IPFamily
 from twinstack.linux.netlink import DumpInterrupted, NetlinkError
@@ -46,6 +46,7 @@ class FamilySync:
         self.picture: Picture | None = None  # None: to be read back
         self.checked = 0.0  # loop time when everything was last compared; 0: never
         self.uncleaned: set[Slot] = set()  # UDP front ends whose flows are to be looked at once rules are written
+        self.unpublished: dict[str, HealthCheck | None] = {}  # Services whose health is another once rules are written
         self._laid_surroundings: Surroundings | None = None
         self._retry_at = 0.0
         self._pause = FIRST_RETRY
@@ -135,6 +136,7 @@ class Synchroniser:
         cleaner: Cleaner,
         min_interval: float,
         synced: Callable[[IPFamily], None] = lambda family: None,
+        publish: Callable[[IPFamily, str, HealthCheck | None], None] = lambda family, service, check: None,
     ) -> None:
         self._tracker = tracker
         self._writer = writer
@@ -142,6 +144,7 @@ class Synchroniser:
         self._cleaner = cleaner
         self._min_interval = min_interval
         self._synced = synced
+        self._publish = publish
         self.families = {layout.family: FamilySync(layout, writer, metrics, health) for layout in layouts}
         self._timer: asyncio.Handle | None = None  # for changes
         self._retry: asyncio.TimerHandle | None = None  # for families that failed
@@ -183,9 +186,11 @@ class Synchroniser:
         for family, state in self.families.items():
             first = state.checked == 0.0
             state.uncleaned |= _slots_to_clean(changes[family])
+            state.unpublished |= {c.service: c.new.health for c in changes[family] if c.old.health != c.new.health}
             if state.sync(changes[family], now):
                 self._synced(family)
                 self._clean_flows(state, everything=first)
+                self._publish_health(state)
         self._last = asyncio.get_running_loop().time()
         self._schedule_retry()
 
@@ -226,6 +231,11 @@ class Synchroniser:
         if due:
             loop = asyncio.get_running_loop()
             self._retry = loop.call_at(max(min(due), loop.time() + 0.001), self.sync)
+
+    def _publish_health(self, state: FamilySync) -> None:
+        checks, state.unpublished = state.unpublished, {}
+        for service, check in checks.items():
+            self._publish(state.family, service, check)
 
     def _clean_flows(self, state: FamilySync, *, everything: bool) -> None:
         """Have UDP flows looked at whose serving endpoints changed; all of them after the first sync."""

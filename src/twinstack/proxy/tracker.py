@@ -100,7 +100,8 @@ class ClusterTracker:
             addresses = selected(self._addresses.current, configuration.node_port_blocks, family)
         blocks = (CIDR.parse(text) for range_ in self.ranges.objects.values() for text in range_.spec.cidrs)
         ranges = frozenset(block for block in blocks if block.family is family)
-        return Surroundings(addresses, ranges, configuration.local_pods(family, self.node))
+        by_interface = configuration.pod_interface is not None
+        return Surroundings(addresses, ranges, configuration.local_pods(family, self.node), by_interface)
 
     def programmed(self, family: IPFamily) -> None:
         """The family's rules follow everything told so far: note how long that took."""

@@ -22,13 +22,14 @@ class Page(NamedTuple):
     code: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()  # more of them
 
 
 def plain(text: str, code: int = 200) -> Page:
     return Page(code, "text/plain; charset=utf-8", text.encode())
 
 
-Pages = Mapping[str, Callable[[], Page]]  # by path
+Pages = Mapping[str, Callable[[], Page]] | Callable[[], Page]  # by path, or one for every path
 
 
 class _Exchange(asyncio.Protocol):
@@ -62,13 +63,14 @@ class _Exchange(asyncio.Protocol):
         head = (
             f"HTTP/1.1 {page.code} {http.HTTPStatus(page.code).phrase}\r\n"
             f"Content-Type: {page.content_type}\r\nX-Content-Type-Options: nosniff\r\n"
-            f"Content-Length: {len(page.body)}\r\nConnection: close\r\n\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in page.headers)
+            + f"Content-Length: {len(page.body)}\r\nConnection: close\r\n\r\n"
         )
         self._transport.write(head.encode() + (b"" if words[0] == "HEAD" else page.body))
         self._transport.close()
 
     def _page(self, method: str, target: str) -> Page:
-        show = self._pages.get(target.partition("?")[0])
+        show = self._pages if callable(self._pages) else self._pages.get(target.partition("?")[0])
         if show is None:
             return plain("not found\n", 404)
         if method not in ("GET", "HEAD"):

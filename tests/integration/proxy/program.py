@@ -12,7 +12,7 @@ from twinstack.dataplane.model import NodeView, Surroundings
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import Address, IPFamily
 from twinstack.proxy.health import Health
-from twinstack.proxy.layout import Layout
+from twinstack.proxy.layout import Layout, PodInterface
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.sync import FamilySync
 from twinstack.proxy.writer import Writer
@@ -30,14 +30,17 @@ SURROUNDINGS = {
 class Program:
     """What a proxy process holds. Close it as a process ends: the tables stay."""
 
-    def __init__(self, bed: Bed, *, own: bool = True) -> None:
+    def __init__(self, bed: Bed, *, own: bool = True, pods: PodInterface | None = None) -> None:
         self.metrics = ProxyMetrics()
         self.health = Health(FAMILIES, sync_period=30, metrics=self.metrics)
         self.writer = bed.on_node(lambda: Writer(own=own))
         self.tracker = Tracker(FAMILIES, NodeView(NODE))
-        self.families = {f: FamilySync(Layout(f), self.writer, self.metrics, self.health) for f in FAMILIES}
+        self.families = {
+            f: FamilySync(Layout(f, pod_interface=pods), self.writer, self.metrics, self.health) for f in FAMILIES
+        }
         for family, state in self.families.items():
-            state.surroundings = SURROUNDINGS[family]
+            around = SURROUNDINGS[family]
+            state.surroundings = around._replace(local_pods=None, pods_by_interface=True) if pods else around
         self._slices: dict[str, EndpointSlice] = {}
         self._services: dict[str, Service] = {}
         self._clock = itertools.count(1)

@@ -36,7 +36,7 @@ from twinstack.api.discovery import EndpointPort
 from twinstack.dataplane.fate import Origin, Outcome, Packet, fate
 from twinstack.dataplane.model import Protocol, Target, Via
 from twinstack.ip import Address, IPFamily
-from twinstack.proxy.layout import Layout
+from twinstack.proxy.layout import Layout, PodInterface
 from twinstack.proxy.writer import remove_tables
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -194,10 +194,43 @@ def destinations(program: Program, family: IPFamily, name: str) -> list[tuple[Ad
     return found
 
 
+@pytest.mark.parametrize("pods", [PodInterface("guest"), PodInterface("gue", is_prefix=True)], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pods_are_known_by_their_interface(bed: Bed, pods: PodInterface, family: IPFamily) -> None:
+    program = Program(bed, pods=pods)
+    try:
+        fill(program)
+        for name in ("spread", "local", "local-none"):
+            assert check(bed, program, name, family)
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_known_pods_nobody_is_foreign_and_nobody_at_home(bed: Bed, family: IPFamily) -> None:
+    program = Program(bed)
+    try:
+        for state in program.families.values():
+            state.surroundings = state.surroundings._replace(local_pods=None)
+        fill(program)
+        for name in ("local-inside", "local-none"):
+            assert check(bed, program, name, family)
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", CASES)
 def test_packets_meet_their_computed_fate(bed: Bed, program: Program, name: str, family: IPFamily) -> None:
-    claims, around = program.families[family].claims, SURROUNDINGS[family]
+    assert Outcome.REJECT in check(bed, program, name, family)  # the port that no Service has
+
+
+def check(bed: Bed, program: Program, name: str, family: IPFamily) -> set[Outcome]:
+    """Send the packets; returns what became of them."""
+    state = program.families[family]
+    claims, around = state.claims, state.surroundings
     places = [(Origin.ELSEWHERE, bed.client, CLIENT), (Origin.NODE, bed.node, NODE_CLIENT_SIDE)]
     places.append((Origin.LOCAL_POD, bed.guest, GUEST))
     seen = set()
@@ -211,7 +244,7 @@ def test_packets_meet_their_computed_fate(bed: Bed, program: Program, name: str,
             if outcome is Outcome.FORWARD:
                 assert Target(Address.parse(who), PORT) in expected.targets, (packet, expected)
                 assert saw == (NODE_POD_SIDE if expected.masquerade else source)[family], (packet, expected)
-    assert Outcome.REJECT in seen  # the port that no Service has
+    return seen
 
 
 @pytest.mark.parametrize("family", FAMILIES)

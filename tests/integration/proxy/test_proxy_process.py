@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -117,16 +118,16 @@ class World:
             assert time.monotonic() < deadline, found
             await asyncio.sleep(0.01)
 
-    async def page(self, port: int, path: str) -> tuple[str, str]:
-        """Status line and body of a page of the proxy."""
-        connection = self.bed.on_node(lambda: socket.create_connection(("127.0.0.1", port), 5))
+    async def page(self, port: int, path: str, address: str = "127.0.0.1") -> tuple[str, str]:
+        """Head and body of a page of the proxy, asked for by the node itself."""
+        connection = self.bed.on_node(lambda: socket.create_connection((address, port), 5))
         reader, writer = await asyncio.open_connection(sock=connection)
         writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
         answer = (await reader.read()).decode()
         writer.close()
         await writer.wait_closed()
         head, _, body = answer.partition("\r\n\r\n")
-        return head.split("\r\n")[0], body
+        return head, body
 
     async def metric(self, line: str, *, within: float = 5) -> None:
         """Wait until the metrics have `line`: a change is counted a moment after packets obey it."""
@@ -158,7 +159,7 @@ def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
                 await world.answers(family, pod(family, 1))
                 world.cluster.put("endpointslices", behind(family, 2))
                 await world.answers(family, pod(family, 2), within=1)
-            assert (await world.page(10256, "/healthz"))[0].endswith("200 OK")
+            assert (await world.page(10256, "/healthz"))[0].startswith("HTTP/1.1 200 OK")
             assert (await world.page(10249, "/proxyMode"))[1] == "nftables"
             await world.metric('kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1')
             code, _, explained = await world.output("--cleanup")
@@ -235,8 +236,8 @@ def test_a_node_that_leaves_says_so(bed: Bed, tmp_path: Path) -> None:
             )
             world.cluster.put("nodes", leaving)
             await asyncio.sleep(0.1)
-            assert (await world.page(10256, "/healthz"))[0].endswith("503 Service Unavailable")
-            assert (await world.page(10256, "/livez"))[0].endswith("200 OK")
+            assert (await world.page(10256, "/healthz"))[0].startswith("HTTP/1.1 503 Service Unavailable")
+            assert (await world.page(10256, "/livez"))[0].startswith("HTTP/1.1 200 OK")
 
     play(bed, tmp_path, scenario)
 
@@ -257,6 +258,64 @@ def test_node_ports_follow_the_interfaces(bed: Bed, tmp_path: Path) -> None:
             assert (await asyncio.to_thread(ask, bed.client, "10.7.0.1", 30080))[0] == pod(family, 1)
             removing = await asyncio.create_subprocess_exec(*command, "del", "10.7.0.1/32", "dev", "lo")
             assert await removing.wait() == 0
+
+    play(bed, tmp_path, scenario)
+
+
+def test_a_load_balancer_is_told_how_many_endpoints_are_here(bed: Bed, tmp_path: Path) -> None:
+    balanced = service(
+        "lb",
+        *(cluster_ip(family, 30) for family in FAMILIES),
+        type="LoadBalancer",
+        external_traffic_policy="Local",
+        health_check_node_port=30999,
+    )
+
+    def here(family: IPFamily, *numbers: int) -> EndpointSlice:
+        found = [endpoint(pod(family, n), node=NODE) for n in numbers]
+        found += [endpoint(pod(family, 4)), endpoint(pod(family, 5), node=NODE, ready=False, terminating=True)]
+        return slice_("lb", family, found)
+
+    async def scenario(world: World) -> None:
+        async def told(family: IPFamily, expected: int) -> str:
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    head, body = await world.page(30999, "/any", NODE_CLIENT_SIDE[family])
+                    if json.loads(body)["localEndpoints"] == expected:
+                        assert f"X-Load-Balancing-Endpoint-Weight: {expected}\r\n" in head + "\r\n"
+                        assert json.loads(body) == {
+                            "service": {"namespace": "default", "name": "lb"},
+                            "localEndpoints": expected,
+                            "serviceProxyHealthy": True,
+                        }
+                        return head.split(" ")[1]
+                await asyncio.sleep(0.02)
+            raise AssertionError(f"{family}: never {expected} endpoints")
+
+        taken = bed.on_node(lambda: socket.create_server((NODE_CLIENT_SIDE[FAMILIES[0]], 30999)))
+        async with world.proxy():
+            await world.answers(FAMILIES[0], pod(FAMILIES[0], 1))
+            world.cluster.put("services", balanced)
+            for family in FAMILIES:
+                world.cluster.put("endpointslices", here(family, 1, 2))
+            assert await told(FAMILIES[1], 2) == "200"
+            for _ in range(100):
+                if len(world.cluster.events) > 1:
+                    break
+                await asyncio.sleep(0.02)
+            assert world.cluster.events[-1]["reason"] == "FailedToStartServiceHealthcheck"
+            taken.close()
+            world.cluster.remove("services", balanced)
+            world.cluster.put("services", balanced)  # a change makes it try at once
+            for family in FAMILIES:
+                assert await told(family, 2) == "200"
+                world.cluster.put("endpointslices", here(family))
+                assert await told(family, 0) == "503"
+            world.cluster.remove("services", balanced)
+            await asyncio.sleep(0.2)
+            for family in FAMILIES:
+                with pytest.raises(ConnectionRefusedError):
+                    await world.page(30999, "/", NODE_CLIENT_SIDE[family])
 
     play(bed, tmp_path, scenario)
 
@@ -295,12 +354,14 @@ def test_explain_tells_the_fate_of_a_packet(bed: Bed, tmp_path: Path) -> None:
 
 def test_flags_that_mean_nothing_are_explained(bed: Bed, tmp_path: Path) -> None:
     configuration = tmp_path / "config.yaml"
-    configuration.write_text("kind: KubeProxyConfiguration\nmode: ipvs\nconntrack: {maxPerCore: 1000}\n")
+    configuration.write_text("kind: KubeProxyConfiguration\nmode: ipvs\nwinkernel: {networkName: lan}\n")
 
     async def scenario(world: World) -> None:
         for flags, words in (
             (("--proxy-mode", "iptables"), "only nftables is there"),
-            (("--detect-local-mode", "BridgeInterface"), "known here are ClusterCIDR, NodeCIDR"),
+            (("--detect-local-mode", "Guess"), "known here are ClusterCIDR, NodeCIDR"),
+            (("--detect-local-mode", "BridgeInterface"), "needs --pod-bridge-interface"),
+            (("--conntrack-udp-timeout", "soon"), "not a duration"),
             (("--cluster-cidr", "10.0.0.0"), "not a CIDR block"),
             (("--iptables-sync-period", "soon"), "not a duration"),
             (("--config", str(configuration)), "only nftables is there"),
@@ -309,6 +370,6 @@ def test_flags_that_mean_nothing_are_explained(bed: Bed, tmp_path: Path) -> None
             code, _, explained = await world.output(*flags)
             assert code == 2
             assert words in explained
-        assert "not acted on: conntrack.maxPerCore" in (await world.output("--config", str(configuration)))[2]
+        assert "not acted on: winkernel.networkName" in (await world.output("--config", str(configuration)))[2]
 
     play(bed, tmp_path, scenario)

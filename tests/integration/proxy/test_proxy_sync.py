@@ -15,12 +15,14 @@ from twinstack.api.discovery import EndpointSlice
 from twinstack.dataplane.model import NodeView
 from twinstack.dataplane.tracker import Tracker
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.linux import links
+from twinstack.linux import links, sysctl
 from twinstack.linux.netlink import ROUTE, NetlinkSocket
 from twinstack.linux.nftables import TableFlag
+from twinstack.proxy import kernel_settings
 from twinstack.proxy import sync as module
 from twinstack.proxy.conntrack import Cleaner
 from twinstack.proxy.health import Health
+from twinstack.proxy.kernel_settings import ConntrackSettings
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.node_addresses import NodeAddresses
@@ -282,3 +284,13 @@ def test_many_services_at_once(bed: Bed) -> None:
     finally:
         program.close()
         bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+
+
+def test_conntrack_settings_of_a_namespace(bed: Bed) -> None:
+    bed.on_node(lambda: kernel_settings.apply(ConntrackSettings()))
+    wanted = ConntrackSettings(udp_timeout=77, tcp_be_liberal=True, tcp_timeout_close_wait=3600)
+    bed.on_node(lambda: kernel_settings.apply(wanted))
+    for name, value in wanted.wanted().items():
+        assert bed.on_node(lambda n=name: sysctl.read(f"net/netfilter/{n}")) == value  # type: ignore[misc]
+    with pytest.raises(OSError, match="nf_conntrack_max"):  # the host's alone
+        bed.on_node(lambda: kernel_settings.apply(ConntrackSettings(max_per_core=1 << 20)))

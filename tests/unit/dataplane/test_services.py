@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.unit.dataplane.objects import endpoint, service, slice_
 
 from twinstack.api.core import ClientIPConfig, LoadBalancerIngress, Service, ServicePort, SessionAffinityConfig
 from twinstack.api.discovery import EndpointPort
-from twinstack.dataplane.model import NOTHING, Action, NodeView, Protocol, Slot, Via
+from twinstack.dataplane.model import NOTHING, Action, HealthCheck, NodeView, Protocol, Slot, Via
 from twinstack.dataplane.services import cluster_ip, open_family, state_of
 from twinstack.ip import Address, IPFamily
 
@@ -180,6 +182,24 @@ def test_source_ranges(ranges: list[str], expected: list[str] | None) -> None:
 def test_affinity_holds_at_every_front_end(spec: dict[str, object], seconds: int) -> None:
     web = service("web", "10.96.0.1", ports=PORTS, type="NodePort", external_ips=["192.0.2.1"], **spec)
     assert {f.affinity for f in state_of(web, [], V4, HERE).front_ends} == {seconds}
+
+
+def test_a_health_check_counts_addresses_of_ready_endpoints_here() -> None:
+    behind = [
+        endpoint("10.0.0.1", node="here"),
+        endpoint("10.0.0.2", node="here"),
+        endpoint("10.0.0.3", node="here", ready=False, terminating=True),
+        endpoint("10.0.0.4"),
+    ]
+    balanced: dict[str, Any] = {
+        "type": "LoadBalancer",
+        "external_traffic_policy": "Local",
+        "health_check_node_port": 30999,
+    }
+    slices = [slice_("web", V4, behind, ports=SLICE_PORTS)]
+    assert state_of(service("web", "10.96.0.1", **balanced), slices, V4, HERE).health == HealthCheck(30999, 2)
+    for other in ({"type": "NodePort"}, {"external_traffic_policy": "Cluster"}, {"health_check_node_port": 0}):
+        assert state_of(service("web", "10.96.0.1", **(balanced | other)), slices, V4, HERE).health is None
 
 
 def test_slots_and_names_are_readable() -> None:

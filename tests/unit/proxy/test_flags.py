@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from twinstack.ip import CIDR
+from twinstack.ip import CIDR, IPFamily
 from twinstack.proxy.configuration import Configuration, LocalMode
 from twinstack.proxy.flags import add_flags, read_flags
+from twinstack.proxy.kernel_settings import ConntrackSettings
+from twinstack.proxy.layout import PodInterface
 
 CONFIG = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -71,3 +73,26 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"holds no KubeProxyConfiguration|cannot read"):
         read("--config", str(path))
+
+
+def test_modes_that_go_by_interface() -> None:
+    found = read("--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cni0")
+    assert found.pod_interface == PodInterface("cni0")
+    assert found.local_pods(IPFamily.IPV4, None) is None
+    found = read("--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", "veth")
+    assert str(found.pod_interface) == "veth*"
+    assert read("--pod-bridge-interface", "cni0").pod_interface is None  # another mode
+    for flags in ((), ("--pod-bridge-interface", "a-name-that-is-too-long")):
+        with pytest.raises(ValueError, match="needs --pod-bridge-interface"):
+            read("--detect-local-mode", "BridgeInterface", *flags)
+
+
+def test_conntrack_is_left_alone_unless_asked(tmp_path: Path) -> None:
+    assert read().conntrack == ConntrackSettings()
+    found = read("--conntrack-max-per-core", "1000", "--conntrack-udp-timeout", "1m", "--conntrack-tcp-be-liberal")
+    assert found.conntrack == ConntrackSettings(max_per_core=1000, udp_timeout=60.0, tcp_be_liberal=True)
+    path = tmp_path / "config"
+    path.write_text(
+        "kind: KubeProxyConfiguration\nconntrack: {min: 5, tcpEstablishedTimeout: 24h0m0s, maxPerCore: null}"
+    )
+    assert read("--config", str(path)).conntrack == ConntrackSettings(min=5, tcp_timeout_established=86400.0)
