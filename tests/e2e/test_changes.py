@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import yaml
 from tests.e2e.cluster import Cluster, until
 from tests.e2e.test_failures import Traffic
-from tests.e2e.test_lifecycle import part_ids
+from tests.e2e.test_lifecycle import part_ids, supervisor
 
 CONFIG_MAP = ("configmap", "kubeadm-config", "-n", "kube-system")
 SETTLED = 10.0  # seconds for a change to be made
@@ -46,7 +48,7 @@ def test_nodes_come_and_go_under_traffic(new_cluster: Callable[[str], Cluster]) 
     cluster.run_hello()
     pids = part_ids(cluster)
     with Traffic(cluster, cluster.addresses("hello-prefer")) as traffic:
-        assert "1 nodes become 3" in cluster.up("--nodes", "3")
+        assert "1 node becomes 3" in cluster.up("--nodes", "3")
         assert pod_blocks(cluster) == {f"{cluster.name}-{index}": 2 for index in (1, 2, 3)}
         assert part_ids(cluster).items() >= pids.items()  # nothing that ran was touched
         cluster.kubectl("rollout", "restart", "deployment/hello")
@@ -118,6 +120,22 @@ def test_the_configuration_object(new_cluster: Callable[[str], Cluster]) -> None
     assert [event["message"] for event in idle] == ["not acted on: certificatesDir"]
     cluster.kubectl("delete", *CONFIG_MAP)
     until(lambda: cluster.kubectl("get", *CONFIG_MAP, "--ignore-not-found"), "it is written again", SETTLED)
+
+
+def test_a_rollout_goes_on_after_the_end_of_who_made_it(new_cluster: Callable[[str], Cluster]) -> None:
+    cluster = new_cluster("killed")
+    cluster.up("--nodes", "1")
+    pids = part_ids(cluster)
+    edit(cluster, apiServer__extraArgs=[{"name": "service-node-port-range", "value": "31000-31099"}])
+    until(lambda: configuration(cluster)[0] == "rolling", "it rolls", SETTLED)
+    os.kill(pids["configuration"], signal.SIGKILL)
+    until(lambda: configuration(cluster)[0] == "done", "done", SETTLED)
+    assert part_ids(cluster)["server"] != pids["server"]
+    # Without a supervisor nothing rolls; `up` starts one, which takes over what runs, and then makes the change.
+    os.kill(supervisor(cluster), signal.SIGKILL)
+    assert "1 node becomes 2" in cluster.up("--nodes", "2")
+    until(lambda: cluster.status()["healthy"], "healthy", SETTLED)
+    assert len(pod_blocks(cluster)) == 2
 
 
 def test_a_file_of_kind(new_cluster: Callable[[str], Cluster], tmp_path: Path) -> None:

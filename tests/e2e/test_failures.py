@@ -112,6 +112,7 @@ def test_traffic_goes_on_without_controllers(dual: Cluster) -> None:
     check_convergence(dual, "after-controllers")
 
 
+@pytest.mark.usefixtures("traffic")
 def test_the_controllers_catch_up_with_what_they_missed(dual: Cluster) -> None:
     kill(dual, "controllers")
     try:

@@ -35,7 +35,7 @@ def differences(old: ClusterConfiguration, new: ClusterConfiguration) -> list[st
     """What becomes of a change that may be made, for people; empty when there is none."""
     found = []
     if new.nodes != old.nodes:
-        found.append(f"{old.nodes} nodes become {new.nodes}")
+        found.append(f"{old.nodes} node{'s become' if old.nodes > 1 else ' becomes'} {new.nodes}")
     if new.service_cidrs != old.service_cidrs:
         found.append(f"Services also in {new.service_cidrs[-1]}")
     if new.pod_cidrs != old.pod_cidrs:
