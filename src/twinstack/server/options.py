@@ -171,8 +171,6 @@ def _list_errors(options: ListOptions, version: str, *, watch: bool) -> list[Fie
         if options.continue_token:
             errors.append(forbidden_field("continue", "continue is forbidden for watch"))
         return errors
-    if initial:
-        errors.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     if match:
         if not version:
             detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
@@ -185,6 +183,8 @@ def _list_errors(options: ListOptions, version: str, *, watch: bool) -> list[Fie
         if match == "Exact" and version == "0":
             detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
             errors.append(forbidden_field("resourceVersionMatch", detail))
+    if initial:
+        errors.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     return errors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -24,5 +25,17 @@ class _Dumper(yaml.SafeDumper):
 
 def encode(value: Any) -> bytes:
     """The YAML of decoded JSON."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=1 << 20)
+    text: str = yaml.dump(_sorted(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 20)
     return text.encode()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value, key=_order)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _order(key: str) -> list[tuple[int, int, str]]:
+    """Numbers inside names count as numbers, and what is no letter comes before letters."""
+    parts = re.findall(r"[0-9]+|[^0-9]", key)
+    return [(0, int(part), "") if part.isdecimal() else (int(part.isalpha()), -1, part) for part in parts]

@@ -93,17 +93,18 @@ def _start(collection: Collection, options: ListOptions) -> _Start:
 
 
 def _cut(found: Iterable[Version], selection: Selection, collection: Collection, revision: int, limit: int) -> Page:
+    """A full page has a continuation when anything is left to look at, whether it will be selected or not."""
     metadata: JSON = {"resourceVersion": str(revision)}
-    admitted: Iterator[Version] = iter(found if selection.everything else filter(selection.admits, found))
+    looked_at = iter(found)
+    admitted: Iterator[Version] = looked_at if selection.everything else filter(selection.admits, looked_at)
     if not limit:
         return Page(list(admitted), metadata)
     versions = list(islice(admitted, limit))
-    rest = next(admitted, None)
-    if rest is not None:
+    if len(versions) == limit and next(looked_at, None) is not None:
         start = versions[-1].key.removeprefix(collection.prefix) + "\0"
         metadata["continue"] = _write_token(_Token(_TOKEN_FORMAT, revision, start))
         if selection.everything:
-            metadata["remainingItemCount"] = 1 + sum(1 for _ in admitted)
+            metadata["remainingItemCount"] = 1 + sum(1 for _ in looked_at)
     return Page(versions, metadata)
 
 

@@ -88,6 +88,7 @@ class Strategy:
     counted_metadata: tuple[str, ...] = ()  # fields of metadata whose change counts for the generation
     status_on_create = False  # what a create says about the status is kept
     metadata_twice = True  # an update judges the metadata also by the rules of a create of this kind
+    metadata_changes_twice = True  # and what it changes there generically and by kind
 
     def default(self, obj: JSON) -> None:
         """Versioned defaults, in place: on every decoded request body."""
@@ -156,8 +157,7 @@ class Strategy:
             obj["metadata"], namespaced=ctx.resource.namespaced, name_rule=type(self).name_rule
         )
 
-    @staticmethod
-    def metadata_on_update(ctx: WriteContext, new: JSON, old: JSON) -> list[FieldError]:
+    def metadata_on_update(self, ctx: WriteContext, new: JSON, old: JSON) -> list[FieldError]:
         """The API server judges an update twice, generically and by kind; its Status lists each cause as often."""
         new_meta, old_meta = new["metadata"], old["metadata"]
         changes = metadata.validate_update(new_meta, old_meta)
@@ -166,7 +166,7 @@ class Strategy:
                 new_meta, namespaced=ctx.resource.namespaced, name_rule=path_segment, finalizer_names=False
             ),
             *changes,
-            *changes,
+            *(changes if self.metadata_changes_twice else ()),
             *metadata.finalizer_name_rule(new_meta.get("finalizers") or [], "metadata.finalizers"),
         ]
 

@@ -21,7 +21,7 @@ class PodDisruptionBudgetStrategy(Strategy):
     """The kind has no rule for names of its own: what can stand in a URL is one."""
 
     name_rule: NameRule = staticmethod(path_segment)
-    metadata_twice = False
+    metadata_twice = metadata_changes_twice = False
 
     def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
         spec = obj.get("spec") or {}

@@ -25,6 +25,7 @@ class EndpointSliceStrategy(Strategy):
     """Labels count for the generation, as much as what stands outside metadata."""
 
     counted_metadata = ("labels",)
+    metadata_changes_twice = False
 
     def default(self, obj: JSON) -> None:
         for port in obj.get("ports") or []:

@@ -22,6 +22,7 @@ def pod_warnings(spec: JSON, field: str) -> list[str]:
         texts += validation.ip_warnings(f"{field}.hostAliases[{i}].ip", alias.get("ip", ""))
     for kind, i, container in containers(spec):
         texts += _container_warnings(container, f"{field}.{kind}[{i}]")
+    texts += _port_warnings(spec, field)
     for i, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or []):
         texts += validation.ip_warnings(f"{field}.dnsConfig.nameservers[{i}]", server)
     return texts
@@ -45,15 +46,24 @@ def _container_warnings(container: JSON, field: str) -> list[str]:
                 f'{field}.env[{i}]: hides previous definition of "{name}", which may be dropped when using apply'
             )
         names.add(name)
-    return texts + _port_warnings(container, field)
+    return texts
 
 
-def _port_warnings(container: JSON, field: str) -> list[str]:
+def _port_warnings(spec: JSON, field: str) -> list[str]:
+    """Ports of all containers share the Pod's addresses: whoever has the same one as another is told."""
     texts: list[str] = []
-    first: dict[tuple[object, ...], int] = {}
-    for i, port in enumerate(container.get("ports") or []):
-        key = (port.get("protocol"), port.get("containerPort"), port.get("hostPort", 0), port.get("hostIP", ""))
-        if key in first:
-            texts.append(f"{field}.ports[{i}]: duplicate port definition with {field}.ports[{first[key]}]")
-        first.setdefault(key, i)
+    seen: dict[tuple[object, object], list[tuple[str, int, str]]] = {}
+    for kind, i, container in containers(spec):
+        for j, port in enumerate(container.get("ports") or []):
+            at = f"{field}.{kind}[{i}].ports[{j}]"
+            host_port, host_ip = port.get("hostPort", 0), port.get("hostIP", "")
+            others = seen.setdefault((port.get("containerPort"), port.get("protocol")), [])
+            for other, other_port, other_ip in others:
+                if (host_port, host_ip) == (other_port, other_ip):
+                    texts.append(f"{at}: duplicate port definition with {other}")
+                elif not host_port or not other_port:
+                    texts.append(f"{at}: overlapping port definition with {other}")
+                elif host_port == other_port and (not host_ip or not other_ip):
+                    texts.append(f"{at}: dangerously ambiguous port definition with {other}")
+            others.append((at, host_port, host_ip))
     return texts

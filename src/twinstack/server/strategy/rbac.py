@@ -84,14 +84,14 @@ class BindingStrategy(Strategy):
         else:
             errors.append(required("roleRef.name"))
         for i, subject in enumerate(obj.get("subjects") or []):
-            errors += _subject_errors(subject, f"subjects[{i}]")
+            errors += _subject_errors(subject, f"subjects[{i}]", namespaced=ctx.resource.namespaced)
         if old is not None and old["roleRef"] != reference:
             shown = {"APIGroup": reference["apiGroup"], "Kind": reference.get("kind", ""), "Name": name}
             errors.append(invalid("roleRef", shown, "cannot change roleRef"))
         return errors
 
 
-def _subject_errors(subject: JSON, field: str) -> list[FieldError]:
+def _subject_errors(subject: JSON, field: str, *, namespaced: bool) -> list[FieldError]:
     kind, name, group = (subject.get(key, "") for key in ("kind", "name", "apiGroup"))
     errors: list[FieldError] = []
     if not name:
@@ -101,7 +101,7 @@ def _subject_errors(subject: JSON, field: str) -> list[FieldError]:
             errors += each(f"{field}.name", name, dns_subdomain(name))
         if group:
             errors.append(not_supported(f"{field}.apiGroup", group, ("",)))
-        if not subject.get("namespace"):
+        if not namespaced and not subject.get("namespace"):
             errors.append(required(f"{field}.namespace"))
     elif kind in _SUBJECTS:
         if group != _GROUP:
