@@ -170,9 +170,15 @@ def conflict(resource: str, name: str, cause: str = MODIFIED, group: str = "") -
     )
 
 
+_MOST_ERRORS = 1000  # shown of one object; a body of some megabytes may have a hundred thousand
+
+
 def invalid_object(kind: str, name: str, errors: Sequence[FieldError], group: str = "") -> StatusError:
-    """422. The message drops duplicates and keeps the order; the causes keep every error."""
+    """422. The message drops duplicates and keeps the order; the causes keep every error that anybody reads."""
+    left, errors = len(errors) - _MOST_ERRORS, errors[:_MOST_ERRORS]
     distinct = list(dict.fromkeys(str(error) for error in errors))
+    if left > 0:
+        distinct.append(f"and {left} more errors")
     text = distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"
     causes = [{"reason": str(e.type), "message": e.body, "field": e.field} for e in errors]
     return StatusError(

@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from twinstack.api import nesting
 from twinstack.api.errors import StatusError, bad_request
 from twinstack.api.schema import kind_of
 
@@ -17,6 +20,7 @@ JSON = dict[str, Any]
 Container = dict[str, Any] | list[Any]
 
 _TEXTS = ("op", "path", "from")
+_MOST_COPIED = 3 << 20  # bytes of JSON that all copies of one patch may add
 
 
 class _Failed(Exception):
@@ -29,14 +33,17 @@ def apply_json_patch(document: JSON, operations: Any) -> Any:
     Raises StatusError: 400 for what is no list of operations, 422 when one does not apply.
     """
     _check_form(operations)
-    root: Any = document
+    edited = _Document(document)
     try:
         for operation in operations:
-            root = _OPERATIONS.get(operation.get("op") or "", _unknown)(root, operation)
-    except _Failed as error:
+            _OPERATIONS.get(operation.get("op") or "", _unknown)(edited, operation)
+        problem = nesting.problem(edited.root)
+        if problem:
+            raise _Failed(problem)
+    except (_Failed, RecursionError) as error:
         text = "the server rejected our request due to an error in our request"
         raise StatusError(422, "Invalid", text) from error
-    return root
+    return edited.root
 
 
 def _check_form(operations: Any) -> None:
@@ -52,24 +59,63 @@ def _check_form(operations: Any) -> None:
                 raise bad_request(f"{prefix} {kind_of(value)} into Go struct field jsonPatchOp.{name} of type string")
 
 
-def _unknown(_root: Any, operation: JSON) -> Any:
+class _Document:
+    """The document as far as it is edited. A container is copied before its first change."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self._own: dict[int, Container] = {}  # copies that nobody else has, by identity
+        self._copied = 0
+
+    def edit(self, path: str, change: Callable[[Container, str], None]) -> None:
+        """Change the container that holds what `path` names."""
+        keys = _keys(path)
+        at = self.root = self._owned(self.root, path)
+        for key in keys[:-1]:
+            below = self._owned(_child(at, key), path)
+            if isinstance(at, dict):
+                at[key] = below
+            else:
+                at[_index(key, len(at))] = below
+            at = below
+        change(at, keys[-1])
+
+    def _owned(self, container: Any, path: str) -> Container:
+        if not isinstance(container, dict | list):
+            raise _Failed(f"missing path: {path}")
+        if id(container) in self._own:
+            return container
+        copy = container.copy()
+        self._own[id(copy)] = copy
+        return copy
+
+    def share(self, value: Any) -> None:
+        """`value` will have a second place. Raises _Failed when what has been copied so far is too much."""
+        self._own.clear()
+        self._copied += len(msgspec.json.encode(value))
+        if self._copied > _MOST_COPIED:
+            raise _Failed("the accumulated size of copies is too large")
+
+
+def _unknown(_document: _Document, operation: JSON) -> None:
     raise _Failed(f"unexpected kind: {operation.get('op')}")
 
 
-def _add(root: Any, operation: JSON) -> Any:
-    return _edit(root, _path(operation, "path"), lambda at, key: _insert(at, key, operation.get("value")))
+def _add(document: _Document, operation: JSON) -> None:
+    document.edit(_path(operation, "path"), lambda at, key: _insert(at, key, operation.get("value")))
 
 
-def _remove(root: Any, operation: JSON) -> Any:
-    return _edit(root, _path(operation, "path"), _delete)
+def _remove(document: _Document, operation: JSON) -> None:
+    document.edit(_path(operation, "path"), _delete)
 
 
-def _replace(root: Any, operation: JSON) -> Any:
+def _replace(document: _Document, operation: JSON) -> None:
     value, path = operation.get("value"), _path(operation, "path")
     if not path:
         if not isinstance(value, dict | list):
             raise _Failed("a whole document is an object or a list")
-        return value
+        document.root = value
+        return
 
     def put(at: Container, key: str) -> None:
         if isinstance(at, dict):
@@ -77,30 +123,30 @@ def _replace(root: Any, operation: JSON) -> Any:
         else:
             at[_index(key, len(at))] = value
 
-    return _edit(root, path, put)
+    document.edit(path, put)
 
 
-def _move(root: Any, operation: JSON) -> Any:
+def _move(document: _Document, operation: JSON) -> None:
     source = _path(operation, "from")
-    value = _get(root, source)
-    root = _edit(root, source, _delete)
-    return _edit(root, _path(operation, "path"), lambda at, key: _insert(at, key, value))
+    value = _get(document.root, source)
+    document.edit(source, _delete)
+    document.edit(_path(operation, "path"), lambda at, key: _insert(at, key, value))
 
 
-def _copy(root: Any, operation: JSON) -> Any:
-    value = _get(root, _path(operation, "from"))
-    return _edit(root, _path(operation, "path"), lambda at, key: _insert(at, key, value))
+def _copy(document: _Document, operation: JSON) -> None:
+    value = _get(document.root, _path(operation, "from"))
+    document.share(value)
+    document.edit(_path(operation, "path"), lambda at, key: _insert(at, key, value))
 
 
-def _test(root: Any, operation: JSON) -> Any:
+def _test(document: _Document, operation: JSON) -> None:
     path = _path(operation, "path")
-    found = _get(root, path) if path else root
+    found = _get(document.root, path) if path else document.root
     if not _equal(found, operation.get("value")):
         raise _Failed(f"testing value {path} failed")
-    return root
 
 
-_OPERATIONS: dict[str, Callable[[Any, JSON], Any]] = {
+_OPERATIONS: dict[str, Callable[[_Document, JSON], None]] = {
     "add": _add,
     "remove": _remove,
     "replace": _replace,
@@ -140,27 +186,6 @@ def _get(root: Any, path: str) -> Any:
     return root
 
 
-def _edit(root: Any, path: str, change: Callable[[Container, str], None]) -> Any:
-    """A copy of `root`, along the path only, whose last container is changed."""
-    keys = _keys(path)
-    result: Any = root.copy() if isinstance(root, dict | list) else root
-    at = result
-    for key in keys[:-1]:
-        below = _child(at, key)
-        if not isinstance(below, dict | list):
-            raise _Failed(f"missing path: {path}")
-        below = below.copy()
-        if isinstance(at, dict):
-            at[key] = below
-        else:
-            at[_index(key, len(at))] = below
-        at = below
-    if not isinstance(at, dict | list):
-        raise _Failed(f"missing path: {path}")
-    change(at, keys[-1])
-    return result
-
-
 def _insert(at: Container, key: str, value: Any) -> None:
     if isinstance(at, dict):
         at[key] = value
@@ -178,7 +203,7 @@ def _delete(at: Container, key: str) -> None:
 
 
 def _index(key: str, size: int) -> int:
-    if not re.fullmatch(r"[-+]?[0-9]+", key, re.ASCII):
+    if not re.fullmatch(r"[-+]?[0-9]{1,20}", key, re.ASCII):
         raise _Failed(f"not an index: {key}")
     index = int(key)
     if not -size <= index < size:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from twinstack.api.errors import StatusError
+from twinstack.api.errors import StatusError, bad_request
 from twinstack.server.http.limits import Limits
 from twinstack.server.http.targets import parse_target
 from twinstack.server.messages import Request, UserInfo
@@ -141,12 +141,16 @@ class RequestReader:
         key = _names.get(name) or _header_name(name)
         text = value.decode("latin-1")
         present = self._headers.get(key)
+        if present is not None and key == "host":
+            raise Refused(bad_request("too many Host headers"))
         self._headers[key] = text if present is None else f"{present}, {text}"
 
     def on_headers_complete(self) -> None:
         self.in_body = True
         self._head_size = 0
         headers = self._headers
+        if "host" not in headers and self._parser.get_http_version() != "1.0":
+            raise Refused(bad_request("missing required Host header"))
         length = headers.get("content-length", "")
         if length and int(length) > self._limits.body:
             raise Refused(_body_too_large(self._limits))
@@ -162,7 +166,10 @@ class RequestReader:
     def on_message_complete(self) -> None:
         self.in_body = False
         parser, body = self._parser, self._body
-        path, query = parse_target(self._target)
+        try:
+            path, query = parse_target(self._target)
+        except ValueError as error:
+            raise Refused(bad_request(f"malformed HTTP request: {error}")) from error
         exchange = Exchange(
             Request(
                 method=parser.get_method().decode("ascii"),

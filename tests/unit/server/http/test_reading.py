@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,9 +84,9 @@ def test_garbage_is_refused_or_waited_for(garbage: bytes, at: int) -> None:
 @given(st.integers(0, 3000))
 def test_limits_hold_at_their_edge(size: int) -> None:
     limits = Limits(body=1000, head=2000)
-    head = b"GET / HTTP/1.1\r\nX: " + b"x" * size
-    length = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size
-    chunk = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b" % (size, b"x" * size)
+    head = b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * size
+    length = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
+    chunk = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b" % (size, b"x" * size)
     for data, code, fits in ((head, 431, len(head) <= 2000), (length, 413, size <= 1000), (chunk, 413, size <= 1000)):
         refusal = 0
         try:
@@ -98,13 +99,40 @@ def test_limits_hold_at_their_edge(size: int) -> None:
 def test_what_follows_an_upgrade_waits_for_the_answer() -> None:
     taker = Taker()
     reader = RequestReader(taker, Limits(), USER)
-    asks = b"GET /up HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    asks = b"GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
     reader.feed(asks + b"ra")
     reader.feed(b"w")
     assert taker.exchanges[0].upgrade
     assert reader.take_held() == b"raw"
     reader = RequestReader(taker, Limits(), USER)
-    reader.feed(asks + b"GET /next HTTP/1.1\r\n")
+    reader.feed(asks + b"GET /next HTTP/1.1\r\nHost: h\r\n")
     reader.feed(b"\r\n")
     reader.resume()
     assert [each.request.path for each in taker.exchanges] == ["/up", "/up", "/next"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "missing required Host header"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", "too many Host headers"),
+        (b"GET /a%zz/b HTTP/1.1\r\nHost: h\r\n\r\n", 'invalid URL escape "%zz"'),
+        (b"GET /a% HTTP/1.1\r\nHost: h\r\n\r\n", 'invalid URL escape "%"'),
+        (
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "malformed",
+        ),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "malformed"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, identity\r\n\r\n", "malformed"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n", "malformed"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nA: b\x00c\r\n\r\n", "malformed"),
+    ],
+)
+def test_what_two_readers_could_understand_differently_is_refused(data: bytes, problem: str) -> None:
+    with pytest.raises(Refused, match=problem) as caught:
+        read(data)
+    assert (caught.value.error.code, caught.value.error.reason) == (400, "BadRequest")
+
+
+def test_http_1_0_needs_no_host() -> None:
+    assert [each.request.path for each in read(b"GET /a HTTP/1.0\r\n\r\n").exchanges] == ["/a"]
