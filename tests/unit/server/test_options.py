@@ -38,6 +38,27 @@ def test_write_options() -> None:
     )
 
 
+def test_the_manager_is_named_by_the_query_or_the_user_agent() -> None:
+    def manager(agent: str, **query: str) -> str:
+        asked = request(**query)
+        asked.headers["user-agent"] = agent
+        return write_options(asked, "UpdateOptions").field_manager
+
+    assert manager("kubectl/v1.36.2 (linux/amd64)") == "kubectl"
+    assert manager("kubectl/v1.36.2", fieldManager="me") == "me"
+    assert manager("a\x00b\x7f/1") == "ab"
+    assert manager("é" * 100) == "é" * 64
+    assert manager("/1") == manager("") == "unknown"
+
+
+def test_an_apply_needs_a_manager_and_may_force() -> None:
+    needed = 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
+    assert refusal(write_options, request(), "PatchOptions", apply=True) == (422, "Invalid", needed)
+    for text, force in {"true": True, "1": True, "bogus": True, "false": False, "0": False, "": False}.items():
+        options = write_options(request(fieldManager="me", force=text), "PatchOptions", apply=True)
+        assert options.force is force
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
