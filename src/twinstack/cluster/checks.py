@@ -19,15 +19,15 @@ from typing import NamedTuple, TypeVar
 from twinstack.cluster import preconditions
 from twinstack.cluster.configuration import DEFAULT_API_PORT
 from twinstack.cluster.errors import ClusterError
-from twinstack.cluster.state import PROGRAMS, home
+from twinstack.cluster.state import PROGRAMS, RUN, home
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, mounts, namespaces, netlink, syscalls, sysctl
 
 T = TypeVar("T")
 
 _BRIDGE, _NEAR, _FAR = 11, 12, 13  # indexes of links in a namespace of a check
+_NEWFLOWTABLE, _FLOWTABLE_HOOK = 0xA16, 3
 _ROUTER = Address.parse("fe80::1")
-_SOCKET_PATH = 107  # bytes
 
 
 class Check(NamedTuple):
@@ -154,6 +154,26 @@ def owned_tables() -> str:
     return "`nft flush ruleset` passes the proxy's tables by"
 
 
+def fast_path() -> str:
+    """Flow tables: established flows may pass the rules by (linux/netfilter/nf_tables.h)."""
+    from twinstack.linux.nftables.batch import Nftables
+    from twinstack.linux.nftables.objects import Table
+
+    hook = netlink.nest(_FLOWTABLE_HOOK, netlink.be32(1, 0), netlink.be32(2, 0))  # ingress, priority 0
+
+    def work() -> None:
+        connection = Nftables()
+        try:
+            table = Table(IPFamily.IPV6, "check")
+            flows = table.message(_NEWFLOWTABLE, netlink.CREATE, netlink.text(2, "flows"), hook)
+            connection.commit([table.create(), flows])
+        finally:
+            connection.close()
+
+    alone(work)
+    return "flow tables"
+
+
 def mount_namespaces() -> str:
     """What the file system of a pod is made of."""
 
@@ -195,9 +215,8 @@ def state_directory() -> str:
         file.write(bytes(4096))
         file.flush()
         os.fsync(file.fileno())
-    longest = f"/run/twinstack/{'n' * 32}/node-100/{'s' * 40}"
-    if len(longest) > _SOCKET_PATH:
-        raise ClusterError(f"paths of sockets exceed {_SOCKET_PATH} bytes")
+    with tempfile.TemporaryDirectory(dir=_existing(RUN)) as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/{'s' * 32}")
     room = os.statvfs(place)
     return f"{home()}, {room.f_bavail * room.f_frsize >> 20} MiB free"
 

@@ -28,6 +28,7 @@ CHECKS = [
     Check("mounts", True, checks.mount_namespaces, "run outside of a container, or in one with --privileged"),
     Check("state directory", True, checks.state_directory, "let TWINSTACK_HOME name a directory elsewhere"),
     Check("owned tables", False, checks.owned_tables, "Linux 6.9 has it; before, a flush is noticed and mended"),
+    Check("fast path", False, checks.fast_path, "nothing of today needs it; `modprobe nf_flow_table` may load it"),
     Check("API port", False, checks.api_port, "`twinstack up` takes the next free one"),
     Check("overlay", False, checks.overlay, "let TWINSTACK_HOME name a directory that is on no overlay"),
     Check("OCI runtime", False, runtimes.try_runtimes, _PACKAGES.format("runc crun busybox-static")),

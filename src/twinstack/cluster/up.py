@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     preconditions.check_privileges()
     progress = Progress(started)
-    wishes = _wishes(args, progress)
+    wishes = read_wishes(args, progress)
     with preconditions.explained():
         own, cluster, wanted = prepare(wishes, progress)
         if args.wait > 0 or wanted != cluster:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _wishes(args: argparse.Namespace, progress: Progress) -> Wishes:
+def read_wishes(args: argparse.Namespace, progress: Progress) -> Wishes:
     """What the file says, and what the flags say in its place."""
     wishes = Wishes()
     if args.config:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from twinstack.cluster import kindconfig
+from twinstack.cluster import kindconfig, up
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.errors import ClusterError
-from twinstack.cluster.wishes import configure
+from twinstack.cluster.wishes import Wishes, configure
 
 HEAD = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
 
@@ -106,3 +108,19 @@ def test_files(tmp_path: Path) -> None:
             kindconfig.load(str(file))
     with pytest.raises(ClusterError, match="No such file"):
         kindconfig.load(str(tmp_path / "none"))
+
+
+def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "kind.yaml"
+    file.write_text(
+        json.dumps({**HEAD, "name": "of-file", "networking": {"ipFamily": "ipv6"}, "nodes": [{"image": "x"}]})
+    )
+    parser = argparse.ArgumentParser()
+    up.add_flags(parser)
+    wishes = up.read_wishes(parser.parse_args(["--config", str(file)]), up.Progress(0.0))
+    assert (wishes.name, wishes.nodes, wishes.ip_family) == ("of-file", 1, "ipv6")
+    assert f"{file}: nodes[0].image: not acted on" in capsys.readouterr().out
+    flags = ["--config", str(file), "--name", "of-flag", "--nodes", "3", "--ip-family", "dual"]
+    wishes = up.read_wishes(parser.parse_args(flags), up.Progress(0.0))
+    assert (wishes.name, wishes.nodes, wishes.ip_family) == ("of-flag", 3, "dual")
+    assert up.read_wishes(parser.parse_args([]), up.Progress(0.0)) == Wishes()
