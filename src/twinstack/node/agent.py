@@ -23,8 +23,9 @@ from twinstack.client.workqueue import WorkQueue
 from twinstack.ip import CIDR, Address
 from twinstack.node import cleanup, machine, masquerade
 from twinstack.node.context import NodeContext
+from twinstack.node.hostports import HostPorts, forwards
 from twinstack.node.leases import Leases
-from twinstack.node.lifecycle import Waiting
+from twinstack.node.lifecycle import TERMINAL, Waiting
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.registration import PODS as PODS_A_NODE
@@ -90,12 +91,14 @@ class Agent:
         self._registration = Registration(
             client, self._node_informer, identity, lambda: self._network_problem, self._resync
         )
+        self._host_ports = HostPorts(settings.node_ips)
         self._prober = Prober(runtime, self._events, self._queue.add)
         self._context = NodeContext(
             client=client,
             runtime=runtime,
             network=self.network,
             recorder=self._events,
+            host_ports=self._host_ports,
             prober=self._prober,
             node_name=settings.node_name,
             node_ips=[str(address) for address in settings.node_ips],
@@ -108,6 +111,7 @@ class Agent:
             refresh_period=settings.refresh_period,
             links=self._links.of,
             sources=SourceReader(client),
+            neighbours=self._neighbours,
             changed=self._queue.add,
         )
 
@@ -157,6 +161,7 @@ class Agent:
         self._resync()
         if self._routes is not None:
             self._routes.sweep()
+        self._open_host_ports()
         for uid in {*self.runtime.pods(), *self.network.pods()} - self.pods.keys():
             log.info("pod %s was deleted while no agent ran: removing what is left of it", uid)
             self._queue.add(uid)
@@ -206,6 +211,21 @@ class Agent:
         log.info("pod network is ready: %s", ", ".join(texts))
         self._registration.changed()
         self._resync()
+
+    def _open_host_ports(self) -> None:
+        """Ports lead to the pods that an earlier agent left, and to no others."""
+        found = {uid: forwards(pod, self.network.addresses(uid)) for uid, pod in self.pods.items()}
+        try:
+            self._host_ports.start(found)
+        except OSError as error:
+            log.error("ports of pods on this node: %s; again in %.0f s", error, NETWORK_RETRY)
+            asyncio.get_running_loop().call_later(NETWORK_RETRY, self._open_host_ports)
+
+    def _neighbours(self, uid: str) -> list[core.Pod]:
+        """Pods that have been admitted before this one."""
+        here = {other for other, worker in self._workers.items() if worker.admitted} | {*self.runtime.pods()}
+        found = [self.pods[other] for other in here if other != uid and other in self.pods]
+        return [pod for pod in found if pod.status.phase not in TERMINAL]
 
     def _resync(self) -> None:
         """Work on everything now: what failed need not wait for its next turn."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from twinstack.linux import mounts, namespaces, processes
-from twinstack.node import masquerade
+from twinstack.node import hostports, masquerade
 from twinstack.node.routes import NodeRoutes
 from twinstack.node.runtime.layout import Layout
 
@@ -30,6 +30,7 @@ def remove_everything(root: Path, netns_prefix: str) -> int:
     remaining = _kill(Layout(root))
     if _is_namespace_of(root):
         masquerade.remove()
+        hostports.remove()
         routes = NodeRoutes()
         routes.remove_all()
         routes.close()

@@ -9,6 +9,7 @@ from twinstack.api import core
 from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
 from twinstack.node.environment import Link
+from twinstack.node.hostports import HostPorts
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.reporting import Recorder
@@ -25,6 +26,7 @@ class NodeContext(NamedTuple):
     client: Client
     runtime: Runtime
     network: PodNetwork
+    host_ports: HostPorts
     recorder: Recorder
     prober: Prober
     node_name: str
@@ -38,4 +40,5 @@ class NodeContext(NamedTuple):
     refresh_period: float
     links: Callable[[core.Pod], list[Link]]
     sources: SourceReader
+    neighbours: Callable[[str], list[core.Pod]]  # the pods that were here before the one with this uid
     changed: Callable[[str], None]

@@ -98,6 +98,10 @@ class PodNetwork:
         """Where the pod's namespace is, or would be, pinned."""
         return self._run / f"{self._prefix}-{self._digest(pod_uid)}"
 
+    def link_name(self, pod_uid: str) -> str:
+        """Of the pod's end on the node."""
+        return f"tw{self._digest(pod_uid)}"
+
     def addresses(self, pod_uid: str) -> list[Address]:
         """Those of an attached pod, primary family first; empty without a network."""
         return self._leases.get(pod_uid) if namespaces.is_pinned(self.path(pod_uid)) else []
@@ -133,7 +137,7 @@ class PodNetwork:
             return
         namespaces.remove(path)
         try:
-            self._node().request([links.delete_link_named(f"tw{self._digest(pod_uid)}")])
+            self._node().request([links.delete_link_named(self.link_name(pod_uid))])
         except netlink.NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise
@@ -144,7 +148,7 @@ class PodNetwork:
         self._next_index += 1
         digest = hashlib.sha256(pod_uid.encode()).digest()
         mac = b"\x0a\x58" + digest[:4]
-        name = f"tw{self._digest(pod_uid)}"
+        name = self.link_name(pod_uid)
 
         def prepare() -> tuple[int, netlink.NetlinkSocket]:
             sysctl.write(POD_SYSCTLS)

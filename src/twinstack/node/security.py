@@ -67,8 +67,6 @@ def ignored(pod: core.Pod) -> list[str]:
     for container in pod.spec.init_containers + pod.spec.containers:
         if container.resources.get("limits"):
             found["resources.limits"] = None
-        if any(port.host_port for port in container.ports) and not pod.spec.host_network:
-            found["hostPort"] = None
         for context in (pod.spec.security_context or {}, container.security_context or {}):
             for name in ("seccompProfile", "appArmorProfile", "seLinuxOptions", "procMount", "sysctls"):
                 if context.get(name):

@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from twinstack.api import core
-from twinstack.node import environment, lifecycle, pods, security, volumes
+from twinstack.node import environment, hostports, lifecycle, pods, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError
 from twinstack.node.leases import NoFreeAddress
@@ -57,6 +57,8 @@ class PodWorker:
         self._termination = Termination(context.runtime, self._hook_left)
         self._failed: dict[ContainerKey, ProbeKind] = {}  # runs that were stopped for a probe
         self._stopped = False
+        self.admitted = False
+        self._rejected: Waiting | None = None  # why it may not run here
         for container in context.runtime.containers(uid):
             self._backoff.remember(container)
 
@@ -72,6 +74,7 @@ class PodWorker:
             self._follow_probes(pod)
             return await self._terminate(pod)
         if first:
+            self._admit(pod)
             self._tell_ignored(pod)
         if self._volumes.is_stale(pod) or (first and self._view(pod).sandbox_since):
             await self._refresh_volumes(pod)
@@ -80,6 +83,8 @@ class PodWorker:
         for _ in range(STEPS):
             self._follow_probes(pod)
             plan = lifecycle.plan(pod, self._view(pod), self._backoff, time.time())
+            if self._rejected is not None:
+                plan = Plan(finished=True, failure=self._rejected)
             if plan.finished:
                 return await self._finish(pod, plan)
             for stop in plan.stop:
@@ -124,7 +129,7 @@ class PodWorker:
         status = self._status(pod, ended=True, failure=plan.failure)
         if not self._stopped:
             await self._node.runtime.stop_sandbox(self._uid)
-            await asyncio.to_thread(self._node.network.detach, self._uid)
+            await self._leave_network()
             self._stopped = True
         return Outcome(status)
 
@@ -170,6 +175,10 @@ class PodWorker:
         for run in self._node.runtime.containers(self._uid):
             self._node.prober.forget(run.key)
         await self._node.runtime.remove_sandbox(self._uid)
+        await self._leave_network()
+
+    async def _leave_network(self) -> None:
+        self._node.host_ports.drop(self._uid)
         await asyncio.to_thread(self._node.network.detach, self._uid)
 
     # --- what there is
@@ -247,6 +256,8 @@ class PodWorker:
                 attachment = await asyncio.to_thread(node.network.attach, self._uid)
                 network = str(attachment.namespace)
                 addresses = self._addresses(pod)
+                forwards = hostports.forwards(pod, attachment.addresses)
+                node.host_ports.put(self._uid, forwards, node.network.link_name(self._uid))
             await node.runtime.create_sandbox(self._sandbox_config(pod, network, addresses))
         except (NoFreeAddress, ConfigError, OSError) as error:
             log.warning("sandbox of pod %s: %s", pod.key, error)
@@ -276,6 +287,15 @@ class PodWorker:
         for container in pod.spec.init_containers + pod.spec.containers:
             default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
             self._starter.refuse(container.name, Waiting(default, message), pause)
+
+    def _admit(self, pod: core.Pod) -> None:
+        """Refuse a new pod whose ports another pod has; kubelet's words."""
+        new = pod.status.phase not in lifecycle.TERMINAL and not self._node.runtime.sandbox_since(self._uid)
+        self.admitted = not (new and hostports.conflict(pod, self._node.neighbours(self._uid)))
+        if not self.admitted:
+            text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+            self._rejected = Waiting("NodePorts", f"Pod was rejected: {text}")
+            self._reporter.event(pod, "Warning", "NodePorts", text)
 
     def _tell_ignored(self, pod: core.Pod) -> None:
         names = security.ignored(pod)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.node.building import pod
 
-from twinstack.api.core import Container, ContainerPort
+from twinstack.api.core import Container
 from twinstack.linux.capabilities import DEFAULT, NAMES, numbers
 from twinstack.node.environment import ConfigError
 from twinstack.node.runtime.base import Security
@@ -62,6 +62,5 @@ def test_what_cannot_be_done_is_said() -> None:
     of = pod()
     assert ignored(of) == []
     of.spec.containers[0].resources = {"limits": {"memory": "1Gi"}}
-    of.spec.containers[0].ports = [ContainerPort(host_port=80)]
     of.spec.security_context = {"seccompProfile": {"type": "RuntimeDefault"}}
-    assert ignored(of) == ["resources.limits", "hostPort", "seccompProfile"]
+    assert ignored(of) == ["resources.limits", "seccompProfile"]

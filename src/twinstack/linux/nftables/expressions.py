@@ -26,6 +26,7 @@ class Meta(enum.IntEnum):
 
     PRIORITY = 2
     MARK = 3
+    INPUT_INDEX = 4  # of the interface it came in by; 1 is the loopback of every namespace
     INPUT_INTERFACE = 6  # its name in 16 bytes; nothing for what the host itself sends
     PROTOCOL = 16  # of layer 4, whatever extension headers came before it
 
@@ -147,7 +148,16 @@ def masquerade() -> bytes:
 
 def source_is_local() -> bytes:
     """End the rule unless the source address is one of this host's (RTN_LOCAL)."""
-    look = expression("fib", be32(1, FIRST_REGISTER), be32(2, 3), be32(3, 1))
+    return _is_local(1)
+
+
+def destination_is_local() -> bytes:
+    """End the rule unless the destination address is one of this host's (RTN_LOCAL)."""
+    return _is_local(2)
+
+
+def _is_local(which: int) -> bytes:
+    look = expression("fib", be32(1, FIRST_REGISTER), be32(2, 3), be32(3, which))
     return look + compare(FIRST_REGISTER, Compare.EQUAL, struct.pack("=I", 2))
 
 
