@@ -67,13 +67,15 @@ def track_update(route: Route, new: JSON, old: JSON, supplied: Entries | None, o
             managers, entries = wanted, supplied
     if not managers:
         return
-    row = route.resource
+    row, meta = route.resource, new["metadata"]
     who = fields.updater(options.field_manager or _OURSELVES, row.group_version, route.subresource)
+    meta["managedFields"] = live  # no difference of the two
     after = fields.updated(old, new, managers, who, now, _kind(row, route.subresource))
     if after is managers and entries is live:
-        new["metadata"]["managedFields"] = live
-    elif after:
-        new["metadata"]["managedFields"] = fields.encode(after)
+        return
+    meta["managedFields"] = fields.encode(after)
+    if not meta["managedFields"]:
+        del meta["managedFields"]
 
 
 def _read(entries: Entries) -> Managers:

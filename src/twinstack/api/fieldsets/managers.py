@@ -123,7 +123,7 @@ def decode(entries: Sequence[JSON], *, trusted: bool = False) -> Managers:
 
 def encode(managers: Managers) -> list[JSON]:
     """In the order of the API server: by operation, time and name."""
-    keys = list(managers)
+    keys = [key for key, owned in managers.items() if owned.fields]
     if len(keys) > 1:
         keys.sort(key=lambda key: (key.operation, managers[key].time or "", key.name, key.api_version, key.subresource))
     return [_entry(key, managers[key]) for key in keys]
