@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 
 from twinstack.client import kubeconfig
@@ -32,6 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    logging.getLogger("twinstack.proxy").setLevel(logging.ERROR)  # what a running proxy warns of is not asked for
     try:
         question = Question.parse(args.destination, args.source)
         if not args.kubeconfig and not args.config:

@@ -95,6 +95,8 @@ def _front_ends(
     behind = (name, _action(outside, carriers), outside, serving, bound, near, affinity)
     if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
         found.append(FrontEnd(Slot(None, port.node_port, protocol), Via.NODE_PORT, *behind))
+    if not service.status.load_balancer.ingress and not spec.external_ips:
+        return found
     balanced = load_balancer_addresses(service, family)
     sources = source_ranges(service, family, balanced, node) if balanced else None
     found += [FrontEnd(Slot(each, port.port, protocol), Via.LOAD_BALANCER, *behind, sources) for each in balanced]

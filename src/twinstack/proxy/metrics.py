@@ -115,6 +115,11 @@ class ProxyMetrics:
         self.service_changes = Counter(f"{sync}service_changes_total", "Service changes seen")
         self.service_pending = Gauge(f"{sync}service_changes_pending", "Service changes not yet synced")
         self.failures = Counter(f"{sync}nftables_sync_failures_total", "Syncs that failed", _FAMILY)
+        self.no_local = Gauge(
+            f"{sync}no_local_endpoints_total",
+            "Service ports with a Local traffic policy, endpoints elsewhere and none here",
+            ("traffic_policy", "ip_family"),
+        )
         self.elements = Counter(
             "twinstack_proxy_element_operations_total", "Elements added to or deleted from the maps", _FAMILY
         )

@@ -199,17 +199,19 @@ class Picture:
         by_port = len(key) == layout.node_ports.words.key_octets
         stage, near = (layout.node_ports, layout.near_ports) if by_port else (layout.services, layout.near)
         self._lay_targets(key, stage, old and old.main, new and new.main, edits)
-        was, becomes = self._words(old, created), self._words(new, created)
-        edits.replace(stage.words, key, was[0], becomes[0])
-        edits.replace(layout.guarded, key, was[1], becomes[1])
+        was, was_guarded = self._words(old, created)
+        becomes, becomes_guarded = self._words(new, created)
+        edits.replace(stage.words, key, was, becomes)
+        edits.replace(layout.guarded, key, was_guarded, becomes_guarded)
         if (old is not None and old.near is not None) or (new is not None and new.near is not None):
             before, after = old and old.near, new and new.near
             self._lay_targets(key, near, before, after, edits)
             word = self._word(before, layout.near_classes, created), self._word(after, layout.near_classes, created)
             edits.replace(near.words, key, *word)
-        sources = [arranged.sources if arranged is not None else frozenset() for arranged in (old, new)]
-        if sources[0] != sources[1]:
-            edits.set_spans(layout.source_ranges, *sources)
+        before_ranges = old.sources if old is not None else frozenset()
+        ranges = new.sources if new is not None else frozenset()
+        if ranges != before_ranges:
+            edits.set_spans(layout.source_ranges, before_ranges, ranges)
 
     def _words(self, arranged: Arranged | None, created: list[bytes]) -> tuple[bytes | None, bytes | None]:
         """What `services` or `node-ports` has of a front end, and what `guarded-services`."""

@@ -9,11 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 from twinstack.dataplane.claims import Claims, Touched
-from twinstack.dataplane.model import FrontEnd, HealthCheck, Protocol, Slot, Surroundings, Target
+from twinstack.dataplane.model import (
+    Action,
+    FrontEnd,
+    HealthCheck,
+    Protocol,
+    ServicePortName,
+    ServiceState,
+    Slot,
+    Surroundings,
+    Target,
+    Via,
+)
 from twinstack.dataplane.tracker import Change, Tracker
 from twinstack.ip import IPFamily
 from twinstack.linux.netlink import DumpInterrupted, NetlinkError
@@ -48,6 +59,7 @@ class FamilySync:
         self.uncleaned: set[Slot] = set()  # UDP front ends whose flows are to be looked at once rules are written
         self.unpublished: dict[str, HealthCheck | None] = {}  # Services whose health is another once rules are written
         self._laid_surroundings: Surroundings | None = None
+        self._without_local = Counter[str](internal=0, external=0)  # by traffic policy
         self._retry_at = 0.0
         self._pause = FIRST_RETRY
         self._writer = writer
@@ -67,6 +79,7 @@ class FamilySync:
     def sync(self, changes: list[Change], now: float) -> bool:
         """Write the changes, or everything when the picture is lost. True when the table is as it should be."""
         touched = self.claims.apply(changes)
+        self._count_without_local(changes)
         if self.picture is None and now < self._retry_at:
             return False
         if self.picture is not None and not changes and self.surroundings == self._laid_surroundings:
@@ -102,6 +115,15 @@ class FamilySync:
         )
         self._laid_surroundings = self.surroundings
         self._metrics.elements.add(self.picture.operations, self.family)
+
+    def _count_without_local(self, changes: list[Change]) -> None:
+        for change in changes:
+            before, after = _without_local(change.old), _without_local(change.new)
+            if before != after:
+                self._without_local.subtract(policy for policy, _ in before)
+                self._without_local.update(policy for policy, _ in after)
+                for policy, count in self._without_local.items():
+                    self._metrics.no_local.set(count, policy, self.family)
 
     def _failed(self, error: BaseException, now: float, full: bool) -> None:
         self.picture = None
@@ -246,6 +268,12 @@ class Synchroniser:
             front_end = state.claims.get(slot)
             serving: frozenset[Target] = front_end.serving if front_end is not None else frozenset()
             self._cleaner.queue(state.family, slot, Job(serving, state.surroundings.node_ips))
+
+
+def _without_local(state: ServiceState) -> set[tuple[str, ServicePortName]]:
+    """Service ports whose flows are dropped for want of an endpoint on this node, by the policy that says so."""
+    dropping = [front_end for front_end in state.front_ends if front_end.action is Action.DROP]
+    return {("internal" if each.via is Via.CLUSTER_IP else "external", each.name) for each in dropping}
 
 
 def _slots_to_clean(changes: Iterable[Change]) -> set[Slot]:

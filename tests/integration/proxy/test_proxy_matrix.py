@@ -227,6 +227,13 @@ def test_packets_meet_their_computed_fate(bed: Bed, program: Program, name: str,
     assert Outcome.REJECT in check(bed, program, name, family)  # the port that no Service has
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_service_ports_without_local_endpoints_are_counted(program: Program, family: IPFamily) -> None:
+    """Two ports each: of none-inside; of local-none, balanced-local and guarded-client."""
+    assert program.metrics.no_local.value("internal", family) == 2
+    assert program.metrics.no_local.value("external", family) == 6
+
+
 def check(bed: Bed, program: Program, name: str, family: IPFamily) -> set[Outcome]:
     """Send the packets; returns what became of them."""
     state = program.families[family]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.integration.proxy.bed import (
@@ -46,8 +47,8 @@ SLICE_PORTS = [
 ]
 
 
-def web(name: str = "web", number: int = 10, ports: list[ServicePort] = PORTS) -> Service:
-    return service(name, *(cluster_ip(family, number) for family in FAMILIES), ports=ports, type="NodePort")
+def web(name: str = "web", number: int = 10, **spec: Any) -> Service:
+    return service(name, *(cluster_ip(family, number) for family in FAMILIES), ports=PORTS, type="NodePort", **spec)
 
 
 def endpoints(family: IPFamily, *numbers: int, owner: str = "web") -> EndpointSlice:
@@ -186,10 +187,25 @@ def test_connections_last_when_their_service_changes(bed: Bed, program: Program,
         assert ask_datagram(asking, cluster_ip(family), 53)[0] == pod(family, 1)
 
 
+@pytest.mark.parametrize(
+    ("spec", "by_port", "on_node"),
+    [
+        ({}, False, False),
+        ({"session_affinity": "ClientIP"}, False, False),
+        ({"external_traffic_policy": "Local"}, True, False),
+        ({"external_traffic_policy": "Local", "session_affinity": "ClientIP"}, True, True),
+    ],
+    ids=["plain", "sticky", "local", "near"],
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_flow_is_lost_while_endpoints_come_and_go(bed: Bed, program: Program, family: IPFamily) -> None:
+def test_no_flow_is_lost_while_endpoints_come_and_go(
+    bed: Bed, program: Program, family: IPFamily, spec: dict[str, Any], by_port: bool, on_node: bool
+) -> None:
     """A packet may read a class that a commit then makes smaller: its look-up of the index must not miss."""
-    program.put(web(), endpoints(family, 1))
+    program.put(web(**spec), endpoints(family, 1))
+    place, front = bed.node if on_node else bed.client, (cluster_ip(family), 80)
+    if by_port:
+        front = (NODE_CLIENT_SIDE[family], 30080)
     answered, lost = 0, list[OSError]()
     done = threading.Event()
 
@@ -197,7 +213,7 @@ def test_no_flow_is_lost_while_endpoints_come_and_go(bed: Bed, program: Program,
         nonlocal answered
         while not done.is_set():
             try:
-                bed.ask(bed.client, cluster_ip(family))
+                bed.ask(place, *front)
                 answered += 1
             except OSError as error:
                 lost.append(error)
