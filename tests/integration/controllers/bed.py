@@ -101,12 +101,19 @@ class Bed:
 @contextmanager
 def bed(directory: Path, *, server_only: bool = False) -> Iterator[Bed]:
     """A server with controllers and scheduler, started together as a cluster starts them."""
-    it = Bed(directory)
-    try:
+    with empty_bed(directory) as it:
         it.start_server()
         if not server_only:
             it.start_controllers()
             it.start_scheduler()
+        yield it
+
+
+@contextmanager
+def empty_bed(directory: Path) -> Iterator[Bed]:
+    """Nothing runs yet; at the end nothing does any more."""
+    it = Bed(directory)
+    try:
         yield it
     finally:
         for process in it.processes.values():
