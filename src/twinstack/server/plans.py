@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from twinstack.api import times
-from twinstack.api.errors import already_exists, invalid_object
+from twinstack.api.errors import StatusError, already_exists, invalid_object
 from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions, unacted
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
@@ -22,6 +22,7 @@ from twinstack.store import Delete, Operation, Put
 
 JSON = dict[str, Any]
 
+_LARGEST_OBJECT = 3 << 20  # bytes of JSON: what one body may bring, many patches may not sum up to more
 _META_MAPS = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
@@ -99,6 +100,9 @@ class Plan:
     def _encode(self, revision: int) -> bytes:
         self._object["metadata"]["resourceVersion"] = str(revision)
         stored = self._view.encode(self._object)
+        if len(stored) > _LARGEST_OBJECT:
+            text = f"Request entity too large: limit is {_LARGEST_OBJECT}"
+            raise StatusError(413, "RequestEntityTooLarge", text)
         self._value = stored if self._view.stores_as_shown else b""
         return stored
 

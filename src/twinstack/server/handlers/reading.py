@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -29,8 +30,8 @@ class Reading:
         version = self._registry.get(route)
         shape = shape_of(route)
         if type(shape) is not Shape:
-            return answer([msgspec.json.encode(shape.show(view.read(version)))], representation)
-        return answer([representation.form.item(version)], representation)
+            return await _read_answer([msgspec.json.encode(shape.show(view.read(version)))], representation)
+        return await _read_answer([representation.form.item(version)], representation)
 
     async def list(self, request: Request, route: Route) -> Response:
         """Raises StatusError."""
@@ -40,7 +41,14 @@ class Reading:
         selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
         cache = self._registry.cache
         shown = await page(cache, cache.collection(route.resource), selection, options)
-        return answer(representation.form.list_body(shown.metadata, shown.versions), representation)
+        return await _read_answer(representation.form.list_body(shown.metadata, shown.versions), representation)
+
+
+async def _read_answer(parts: Sequence[bytes], representation: Representation) -> Response:
+    """YAML is printed in a thread: of a long list that takes seconds."""
+    if representation.yaml:
+        return await asyncio.to_thread(answer, parts, representation)
+    return answer(parts, representation)
 
 
 def answer(parts: Sequence[bytes], representation: Representation, status: int = 200) -> Response:
