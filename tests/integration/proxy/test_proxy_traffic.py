@@ -116,6 +116,13 @@ def test_a_pod_reaches_itself_through_its_service(bed: Bed, program: Program, fa
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_pod_reaches_itself_through_a_local_node_port(bed: Bed, program: Program, family: IPFamily) -> None:
+    program.put(web(external_traffic_policy="Local"), endpoints(family, 1))
+    address, own = NODE_CLIENT_SIDE[family], pod(family, 1)
+    assert bed.ask(bed.pods, address, 30080, source=own) == (own, NODE_POD_SIDE[family])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_node_ports_answer_on_the_nodes_addresses(bed: Bed, program: Program, family: IPFamily) -> None:
     program.put(web(), endpoints(family, 1, 2, 3))
     address = NODE_CLIENT_SIDE[family]
