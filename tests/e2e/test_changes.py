@@ -53,7 +53,9 @@ def test_nodes_come_and_go_under_traffic(new_cluster: Callable[[str], Cluster]) 
         assert part_ids(cluster).items() >= pids.items()  # nothing that ran was touched
         cluster.kubectl("rollout", "restart", "deployment/hello")
         cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
-        assert len({pod["spec"]["nodeName"] for pod in cluster.pods()}) > 1
+        cluster.kubectl("scale", "deployment/hello", "--replicas=6")  # one stays on the node that stays
+        cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+        assert {pod["spec"]["nodeName"] for pod in cluster.pods()} == {f"{cluster.name}-{i}" for i in (1, 2, 3)}
         cluster.up("--nodes", "1")
         assert list(pod_blocks(cluster)) == [f"{cluster.name}-1"]
         cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
