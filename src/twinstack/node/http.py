@@ -14,9 +14,12 @@ from http import HTTPStatus
 from typing import NamedTuple, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from twinstack.linux import tcp
+
 HEAD_LIMIT = 32 << 10
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 60.0
+AFTERWARDS = 10.0  # seconds for what a peer has said before it went
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,11 @@ class Answer(NamedTuple):
 
 
 class Tunnel:
-    """The raw connection after an upgrade. Reading stops while `_HIGH` bytes wait to be read."""
+    """The raw connection after an upgrade. Reading stops while `_HIGH` bytes wait to be read; then the peer is looked
+    after, whose end would go unnoticed."""
 
     _HIGH = 256 << 10
+    _LOOK = 10.0  # seconds
 
     def __init__(self, transport: asyncio.Transport, writable: asyncio.Event, first: bytes) -> None:
         self._transport = transport
@@ -66,9 +71,21 @@ class Tunnel:
             self._size += len(data)
             if self._size > self._HIGH:
                 self._transport.pause_reading()
+                self._look_later()
         else:
             self._ended = True
         self._arrived.set()
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._LOOK, self._look)
+
+    def _look(self) -> None:
+        if self._size <= self._HIGH or self._ended:
+            return  # reading goes on, and tells
+        if tcp.is_dead(self._transport.get_extra_info("socket")):
+            self._transport.abort()
+        else:
+            self._look_later()
 
     async def read(self) -> bytes:
         """The next bytes; empty once the peer has gone."""
@@ -133,6 +150,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        tcp.keep_alive(transport.get_extra_info("socket"))
         self._expect(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -223,11 +241,19 @@ class Connection(asyncio.Protocol):
         first, self._buffer = self._buffer, b""
         self._tunnel = Tunnel(self._transport, self._writable, first)
         self._transport.write(f"{_status_line(101)}Connection: Upgrade\r\n{_lines(answer.headers)}\r\n".encode())
+        running = asyncio.ensure_future(answer.run(self._tunnel))
+        ends: set[asyncio.Future[None]] = {running, self._gone}
         try:
-            await answer.run(self._tunnel)
-        except Exception:
-            log.exception("after an upgrade")
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running}, timeout=AFTERWARDS)
         finally:
+            running.cancel()
+            try:
+                await running
+            except asyncio.CancelledError:
+                log.debug("what followed an upgrade was broken off")
+            except Exception:
+                log.exception("after an upgrade")
             self._transport.close()
 
 

@@ -1,6 +1,6 @@
 """Where `pods|services|nodes/NAME/proxy` leads: the backend of a name `[SCHEME:]NAME[:PORT]`. Pure.
 
-As upstream's ResourceLocation of each kind: a pod's first address, a ready endpoint of a Service in either family,
+As upstream's ResourceLocation of each kind: a pod's addresses, a ready endpoint of a Service in either family,
 a node's kubelet or one of its other ports.
 """
 
@@ -27,9 +27,9 @@ _DEFAULT_PORTS = {False: 80, True: 443}
 
 
 class Backend(NamedTuple):
-    """An address to connect to. `kubelet`: with the server's own certificate."""
+    """Addresses to connect to, the first that answers. `kubelet`: with the server's own certificate."""
 
-    address: Address
+    addresses: tuple[Address, ...]
     port: int
     tls: bool = False
     kubelet: bool = False
@@ -59,14 +59,15 @@ def parse_name(text: str, kind: str) -> ProxyName:
 
 
 def pod_backend(pod: JSON, name: ProxyName) -> Backend:
-    """The pod's first address; without a port the first that its containers name. Raises StatusError 400."""
+    """The pod's addresses, for its program may listen in one family alone; without a port the first that its
+    containers name. Raises StatusError 400."""
     status = pod.get("status", {})
-    addresses = [entry.get("ip", "") for entry in status.get("podIPs") or ()] or [status.get("podIP", "")]
+    texts = [entry.get("ip", "") for entry in status.get("podIPs") or ()] or [status.get("podIP", "")]
     port = name.port
     if not port:
         declared = [p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or ()]
         port = str(declared[0]) if declared else ""
-    return Backend(_proxyable(addresses[0]), _number(port, name), name.tls)
+    return Backend(tuple(map(_proxyable, texts)), _number(port, name), name.tls)
 
 
 def service_backend(
@@ -93,7 +94,7 @@ def service_backend(
     if not candidates:
         raise _unavailable(f'no endpoints available for service "{text}"')
     address, number = choose(candidates)
-    return Backend(_proxyable(address), number, name.tls)
+    return Backend((_proxyable(address),), number, name.tls)
 
 
 def _endpoints(endpoint_slice: JSON, port_name: str) -> Iterable[tuple[str, int]]:
@@ -115,8 +116,8 @@ def node_backend(node: JSON, name: ProxyName) -> Backend:
     """The node's kubelet, unless another port is named. Raises StatusError."""
     address, kubelet = kubelet_endpoint(node)
     if name.port in ("", str(kubelet)):
-        return Backend(address, kubelet, tls=True, kubelet=True)
-    return Backend(_proxyable(str(address)), _number(name.port, name), name.tls)
+        return Backend((address,), kubelet, tls=True, kubelet=True)
+    return Backend((_proxyable(str(address)),), _number(name.port, name), name.tls)
 
 
 def _proxyable(text: str) -> Address:

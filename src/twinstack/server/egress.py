@@ -18,6 +18,10 @@ class Unreachable(Exception):
     """No connection; the message names the address and the reason, in the words of Go's net package."""
 
 
+class NotConnected(Unreachable):
+    """Nobody there took the connection."""
+
+
 class Egress:
     """Makes sockets in one network namespace; an empty path is the process's own."""
 
@@ -25,21 +29,21 @@ class Egress:
         self._namespace = namespace
 
     async def connect(self, address: Address, port: int) -> socket.socket:
-        """A connected TCP socket, the caller's to close. Raises Unreachable."""
+        """A connected TCP socket, the caller's to close. Raises NotConnected."""
         target = endpoint(address, port)
         try:
             sock = self._socket(address)
         except OSError as error:
-            raise Unreachable(f"dial tcp {target}: {error}") from error
+            raise NotConnected(f"dial tcp {target}: {error}") from error
         try:
             loop = asyncio.get_running_loop()
             await asyncio.wait_for(loop.sock_connect(sock, (str(address), port)), _PATIENCE)
         except TimeoutError:
             sock.close()
-            raise Unreachable(f"dial tcp {target}: i/o timeout") from None
+            raise NotConnected(f"dial tcp {target}: i/o timeout") from None
         except OSError as error:
             sock.close()
-            raise Unreachable(f"dial tcp {target}: connect: {_reason(error)}") from error
+            raise NotConnected(f"dial tcp {target}: connect: {_reason(error)}") from error
         except BaseException:
             sock.close()
             raise

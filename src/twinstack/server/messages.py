@@ -78,6 +78,7 @@ class StreamResponse(msgspec.Struct):
     content_type: str = "application/json"
     headers: list[tuple[str, str]] = []
     warnings: list[str] = []
+    patient: bool = False  # a client that pauses is not cut off: a person may be reading
 
 
 class Duplex(Protocol):

@@ -18,6 +18,7 @@ from twinstack.server.messages import BrokenOff, StreamWriter
 
 PATIENCE = 30.0  # seconds until the head of an answer
 _HIGH = 1 << 18  # bytes waiting for the reader before the server is told to wait
+_AFTERWARDS = 10.0  # seconds that a server has for the rest of what it is sent
 _LIMITS = Limits()
 _BODYLESS = (204, 304)
 
@@ -189,9 +190,10 @@ class Exchange(asyncio.Protocol):
         self._changed.set()
 
     def finish(self) -> None:
-        """Close once everything is written."""
+        """Close once everything is written, or the server takes no more of it."""
         if self._wire is not None:
             self._wire.close()
+            asyncio.get_running_loop().call_later(_AFTERWARDS, self._wire.abort)
 
     def close(self) -> None:
         if self._wire is not None:

@@ -62,7 +62,10 @@ class PodLogs:
         if status >= 300:
             raise await _failure(status, answer, route)
         return StreamResponse(
-            status=200, produce=lambda writer: copy_body(answer, writer, tolerant=True), content_type="text/plain"
+            status=200,
+            produce=lambda writer: copy_body(answer, writer, tolerant=True),
+            content_type="text/plain",
+            patient=True,
         )
 
 

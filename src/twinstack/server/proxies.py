@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from twinstack.api.errors import StatusError, not_found
 from twinstack.api.resources import resource
+from twinstack.ip import Address
 from twinstack.server import outgoing
 from twinstack.server.backends import Backend, node_backend, parse_name, pod_backend, service_backend
-from twinstack.server.egress import Egress, Unreachable
+from twinstack.server.egress import Egress, NotConnected, Unreachable
 from twinstack.server.kubelet import KubeletClient
 from twinstack.server.listeners import endpoint
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
@@ -61,8 +62,8 @@ class Proxies:
         if await answer.head() == 101:
             headers = [pair for pair in answer.headers if pair[0].lower() != "connection"]
             return Upgrade(run=lambda client: pass_through(client, answer), headers=headers)
-        host = endpoint(backend.address, backend.port)
-        headers = [(name, _returned(name, value, host, prefix)) for name, value in answer.headers]
+        hosts = {endpoint(address, backend.port) for address in backend.addresses}
+        headers = [(name, _returned(name, value, hosts, prefix)) for name, value in answer.headers]
         return await _answer(answer, headers, request.method)
 
     def _backend(self, route: Route) -> Backend:
@@ -83,11 +84,21 @@ class Proxies:
                 yield each
 
     async def _send(self, backend: Backend, request: OutgoingRequest) -> Exchange:
-        """How long it takes is for the server's own limit on requests to say."""
+        """Ask the first address that takes the connection. Raises Unreachable, for the first of all if none does."""
+        first: Unreachable | None = None
+        for address in backend.addresses:
+            try:
+                return await self._send_to(address, backend, request)
+            except NotConnected as error:
+                first = first or error
+        raise first or Unreachable("no address")
+
+    async def _send_to(self, address: Address, backend: Backend, request: OutgoingRequest) -> Exchange:
+        """How long an answer takes is for the server's own limit on requests to say."""
         if backend.kubelet:
-            return await self._kubelets.send(backend.address, backend.port, request)
+            return await self._kubelets.send(address, backend.port, request)
         context = self._trusting() if backend.tls else None
-        return await outgoing.send(self._egress, backend.address, backend.port, request, context, patience=None)
+        return await outgoing.send(self._egress, address, backend.port, request, context, patience=None)
 
     def _trusting(self) -> ssl.SSLContext:
         """TLS towards backends, whose certificates are not checked, as upstream: nothing is known of their names."""
@@ -130,12 +141,12 @@ def _named_hops(headers: Mapping[str, str]) -> frozenset[str]:
     return frozenset(word.strip().lower() for word in headers.get("connection", "").split(","))
 
 
-def _returned(name: str, value: str, host: str, prefix: str) -> str:
+def _returned(name: str, value: str, hosts: Container[str], prefix: str) -> str:
     """A redirect within the backend leads through the proxy again."""
     if name.lower() != "location":
         return value
     parts = urlsplit(value)
-    if (parts.netloc and parts.netloc != host) or not parts.path.startswith("/") or parts.path.startswith(prefix):
+    if (parts.netloc and parts.netloc not in hosts) or not parts.path.startswith("/") or parts.path.startswith(prefix):
         return value
     return prefix + parts.path + (f"?{parts.query}" if parts.query else "")
 

@@ -84,9 +84,7 @@ class WebSocketChannels:
 
     def _split(self, message: Message) -> tuple[int, bytes]:
         if not self._base64:
-            if message.opcode is Opcode.TEXT:
-                raise ProtocolError(PROTOCOL_ERROR, "a message of text")
-            return message.payload[0], message.payload[1:]
+            return message.payload[0], message.payload[1:]  # of text as well: the Python client sends str so
         try:
             return message.payload[0] - ord("0"), base64.b64decode(message.payload[1:], validate=True)
         except binascii.Error as error:
@@ -102,6 +100,9 @@ class WebSocketChannels:
                 message = frame(Opcode.BINARY, bytes([channel]) + part)
             self._connection.write(message)
             await self._connection.drain()
+
+    def ping(self) -> None:
+        self._connection.write(frame(Opcode.PING, b""))
 
     def close(self, code: int) -> None:
         """Say good-bye; the client then closes. Idempotent."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 _HIGH = 256 << 10  # bytes that wait for one reader before the whole connection has to
+_PING_EVERY = 10.0  # seconds
 
 
 class Connection(Protocol):
@@ -63,10 +65,18 @@ class Inbox:
         self._changed.set()
         return data
 
-    async def room(self) -> None:
-        """Wait until its reader has caught up."""
+    async def room(self, ping: Callable[[], None]) -> None:
+        """Wait until its reader has caught up.
+
+        Nothing is read from the peer meanwhile, so its end could not be seen. What it is sent by `ping` is refused by
+        its machine if it has gone, and that can be seen.
+        """
         while self._size > _HIGH and not self._ended:
-            await self._change()
+            try:
+                async with asyncio.timeout(_PING_EVERY):
+                    await self._change()
+            except TimeoutError:
+                ping()
 
     async def _change(self) -> None:
         self._changed.clear()

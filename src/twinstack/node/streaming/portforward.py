@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from twinstack.ip import Address
 from twinstack.node.streaming.channels import SUBPROTOCOLS, Subprotocol, WebSocketChannels, WebSocketTunnel
@@ -54,15 +55,18 @@ async def serve(connection: Connection, choice: Choice, ports: Sequence[int], di
         await _ChannelPorts(connection, SUBPROTOCOLS[choice.protocol], ports).serve(dial)
 
 
-async def forward(port: int, data: Channel, error: Channel, dial: Dial) -> None:
-    """One connection: both directions until both are at their ends. Its failure is told on `error`."""
+async def forward(port: int, data: Channel, error: Channel, dial: Dial) -> bool:
+    """One connection: both directions until both are at their ends. A failure is told on `error`.
+
+    Returns whether there was a connection.
+    """
     try:
         reader, writer = await dial(port)
     except OSError as problem:
         await error.write(str(problem).encode())
         error.finish()
         data.finish()
-        return
+        return False
     sending = asyncio.ensure_future(_send(data, writer))
     try:
         while piece := await reader.read(_PIECE):
@@ -80,6 +84,7 @@ async def forward(port: int, data: Channel, error: Channel, dial: Dial) -> None:
         with suppress(ConnectionError, asyncio.CancelledError):
             await sending
             await writer.wait_closed()
+    return True
 
 
 async def _send(data: Channel, writer: asyncio.StreamWriter) -> None:
@@ -91,32 +96,11 @@ async def _send(data: Channel, writer: asyncio.StreamWriter) -> None:
         writer.write_eof()
 
 
-class _Tasks:
-    """The connections of one client. What fails is logged, and harms no other one."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("port-forward")
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def first(self, other: asyncio.Future[None]) -> None:
-        """Wait until one of them, or `other`, is done."""
-        await asyncio.wait({*self._tasks, other}, return_when=asyncio.FIRST_COMPLETED)
-
-    async def end(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _end(tasks: Iterable[asyncio.Task[bool]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 class _Pairs:
@@ -125,14 +109,14 @@ class _Pairs:
     def __init__(self, connection: Connection, dial: Dial) -> None:
         self._streams = SPDYStreams(connection, self._opened)
         self._dial = dial
-        self._tasks = _Tasks()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._halves: dict[str, dict[str, Stream]] = {}
 
     async def serve(self) -> None:
         try:
             await self._streams.serve()
         finally:
-            await self._tasks.end()
+            await _end(self._tasks)
 
     def _opened(self, stream: Stream) -> None:
         kind, port = stream.headers.get("streamtype", ""), stream.headers.get("port", "")
@@ -147,7 +131,15 @@ class _Pairs:
             return
         del self._halves[number]
         pair = half | {kind: stream}
-        self._tasks.start(forward(int(port), pair["data"], pair["error"], self._dial))
+        task = asyncio.create_task(forward(int(port), pair["data"], pair["error"], self._dial))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        """What fails harms no other connection."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("port-forward", exc_info=task.exception())
 
     def _give_up(self, number: str, stream: Stream) -> None:
         if stream in self._halves.get(number, {}).values():
@@ -181,27 +173,35 @@ class _ChannelPorts:
         self._channels = WebSocketChannels(connection, subprotocol, self._receive)
         self._ports = ports
         self._halves = [_Half(self._channels, number) for number in range(2 * len(ports))]
-        self._tasks = _Tasks()
 
     async def serve(self, dial: Dial) -> None:
         serving = asyncio.ensure_future(self._channels.serve())
+        forwarding: set[asyncio.Task[bool]] = set()
         try:
             for index, port in enumerate(self._ports):
                 data, error = self._halves[2 * index : 2 * index + 2]
                 for half in (data, error):
                     await half.write(struct.pack("<H", port))
-                self._tasks.start(forward(port, data, error, dial))
-            await self._tasks.first(serving)
-            self._channels.close(NORMAL)  # the end of one connection is the end of all, as upstream
+                forwarding.add(asyncio.create_task(forward(port, data, error, dial)))
+            await self._until_one_ends(forwarding, serving)
+            self._channels.close(NORMAL)
             await asyncio.wait({serving}, timeout=LINGER)
         finally:
-            await self._tasks.end()
+            await _end(forwarding)
             serving.cancel()
             with suppress(asyncio.CancelledError):
                 await serving
+
+    async def _until_one_ends(self, forwarding: set[asyncio.Task[bool]], serving: asyncio.Future[None]) -> None:
+        """The end of one can only be told by the end of all, as upstream; one that never was connected harms none."""
+        running: set[asyncio.Future[Any]] = {*forwarding, serving}
+        while len(running) > 1:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            if serving in done or any(task.result() for task in done):
+                return
 
     async def _receive(self, channel: int, data: bytes) -> None:
         if channel < len(self._halves):
             inbox = self._halves[channel].inbox
             inbox.put(data)
-            await inbox.room()
+            await inbox.room(self._channels.ping)

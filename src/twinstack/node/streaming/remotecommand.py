@@ -195,7 +195,7 @@ class _WebSocketStreams:
     async def _receive(self, channel: int, data: bytes) -> None:
         if channel == _STDIN:
             self.input.put(data)
-            await self.input.room()
+            await self.input.room(self._channels.ping)
         elif channel == _RESIZE:
             self.sizes.put(data)
         elif channel == END and self._version >= 5 and data[:1] == bytes([_STDIN]):

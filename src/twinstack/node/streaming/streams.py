@@ -51,6 +51,7 @@ class SPDYStreams:
         self._opened = opened
         self._encoder = spdy.Encoder()
         self._streams: dict[int, Stream] = {}
+        self._pings = 0  # a server's have even numbers
 
     async def serve(self) -> None:
         """Until the client has said good-bye, or gone, or broken the protocol."""
@@ -97,7 +98,11 @@ class SPDYStreams:
         stream.inbox.put(frame.data)
         if frame.finished:
             self._got_all(stream)
-        await stream.inbox.room()
+        await stream.inbox.room(self._ping)
+
+    def _ping(self) -> None:
+        self._pings += 2
+        self._connection.write(self._encoder.ping(self._pings))
 
     def _got_all(self, stream: Stream) -> None:
         stream.got_all = True

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from twinstack.api.errors import StatusError
+from twinstack.linux import tcp
 from twinstack.server.http.answers import compressed, failure, has_body, wants_gzip
 from twinstack.server.http.heads import CONTINUE, response_head
 from twinstack.server.http.limits import Limits
@@ -47,6 +48,7 @@ class HTTPConnection(asyncio.Protocol):
         "_loop",
         "_owed_continue",
         "_owner",
+        "_patient",
         "_queue",
         "_reader",
         "_refusal",
@@ -68,6 +70,7 @@ class HTTPConnection(asyncio.Protocol):
         self._discards = False  # a request was refused: what follows is read and dropped
         self._tunnel: Tunnel | None = None
         self._streaming = False
+        self._patient = False  # a person may read on when they like
         self._expired = False
         self._stalled = 0
         self.deadline = self._in(self._limits.head_timeout)
@@ -97,12 +100,14 @@ class HTTPConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._flow.pause()
-        self._stalled = self._flow.wire.get_write_buffer_size()
-        self.deadline = self._in(self._limits.stall_timeout)
+        if not self._patient:
+            self._stalled = self._flow.wire.get_write_buffer_size()
+            self.deadline = self._in(self._limits.stall_timeout)
 
     def resume_writing(self) -> None:
         self._flow.resume()
-        self.deadline = _NEVER if self._streaming else self._in(self._limits.request_timeout)
+        if not self._patient:
+            self.deadline = _NEVER if self._streaming else self._in(self._limits.request_timeout)
 
     def data_received(self, data: bytes) -> None:
         if self._discards:
@@ -270,7 +275,7 @@ class HTTPConnection(asyncio.Protocol):
         if request.method == "HEAD":
             return
         writer = BodyWriter(self._flow, chunked=not exchange.old)
-        self.deadline = _NEVER
+        self._be_patient(answer.patient)
         self._streaming = True
         label = f"{request.method} {request.path}"
         del request
@@ -289,17 +294,22 @@ class HTTPConnection(asyncio.Protocol):
             self._flow.wire.abort()
             return
         finally:
-            self._streaming = False
+            self._streaming = self._patient = False
         writer.finish()
 
     async def _switch(self, answer: Upgrade) -> None:
         head = response_head(101, "", [*answer.headers, ("Connection", "Upgrade")], (), "", "")
         self._flow.wire.write(head)
         self._tunnel = Tunnel(self._flow, self._reader.take_held())
-        self.deadline = _NEVER
+        self._be_patient(True)
         self._streaming = True
         self._flow.wire.resume_reading()
         await answer.run(self._tunnel)
+
+    def _be_patient(self, patient: bool) -> None:
+        """A stream that may stand still is looked after now and then: its peer may have gone unnoticed."""
+        self._patient = patient
+        self.deadline = self._in(self._limits.look) if patient else _NEVER
 
     def _resume_parsing(self) -> None:
         """The upgrade was not taken: what followed is HTTP again."""
@@ -315,6 +325,10 @@ class HTTPConnection(asyncio.Protocol):
         """The deadline has passed."""
         if self._flow.wire.is_closing():
             self.abort()  # the peer does not take the rest
+        elif self._patient:
+            self.deadline = self._in(self._limits.look)
+            if tcp.is_dead(self._flow.wire.get_extra_info("socket")):
+                self.abort()
         elif self._flow.paused:
             waiting = self._flow.wire.get_write_buffer_size()
             if waiting < self._stalled:

@@ -17,5 +17,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: float = 60.0
     idle_timeout: float = 100.0  # Go's clients drop idle connections after 90 s, so they never race with us
     stall_timeout: float = 60.0  # a peer that takes nothing of its answer
+    look: float = 10.0  # how often a stream that may stand still is asked for its peer
     linger: float = 2.0  # between a refusal and the close
     sweep: float = 5.0  # how often deadlines are looked at
