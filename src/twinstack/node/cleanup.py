@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from twinstack.linux import mounts, namespaces, processes
+from twinstack.linux import cgroups, mounts, namespaces, processes
 from twinstack.node import hostports, masquerade
 from twinstack.node.routes import NodeRoutes
 from twinstack.node.runtime.layout import Layout
@@ -84,4 +84,7 @@ def _kill(layout: Layout) -> list[processes.Process]:
         time.sleep(0.005)
     for process in left:
         processes.send_signal(process, signal.SIGKILL)
+    for uid in layout.pod_uids():
+        for directory in layout.containers(uid):
+            cgroups.remove(directory.groups())
     return [process for process in left if processes.is_alive(process)]

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def main(client: Client) -> None:
         chosen = settings(args)
-        agent = Agent(client, chosen, _runtime(chosen.root_dir, args.runtime_dir))
+        agent = Agent(client, chosen, _runtime(chosen.root_dir, args.runtime_dir, chosen.netns_prefix))
         server = await _listen(agent, args) if args.port else None
         try:
             await agent.run()
@@ -97,14 +97,15 @@ def _label(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _runtime(root: Path, runtime_dir: str) -> Runtime:
+def _runtime(root: Path, runtime_dir: str, prefix: str) -> Runtime:
     """The built-in one; no container sees the state of clusters."""
     from twinstack.node.runtime.host import HostRuntime
 
     root.mkdir(parents=True, mode=0o700, exist_ok=True)
     _claim(root)
     home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
-    return HostRuntime(root, hidden=[os.path.abspath(path) for path in (home, runtime_dir)])
+    hidden = [os.path.abspath(path) for path in (home, runtime_dir)]
+    return HostRuntime(root, hidden=hidden, group=f"twinstack-{prefix}")
 
 
 def _claim(root: Path) -> None:

@@ -10,7 +10,6 @@ from twinstack.api import core
 from twinstack.api.scalars import quantity
 from twinstack.node.runtime.base import Limits
 
-ENFORCED = frozenset({"cpu", "memory"})
 SHARES_A_CPU, FEWEST_SHARES, MOST_SHARES = 1024, 2, 262144  # of the cpu controller
 
 
@@ -26,11 +25,6 @@ def limits(container: core.Container) -> Limits:
         cpu=int((cpu * 1000).to_integral_value(ROUND_CEILING)),
         shares=min(max(shares, FEWEST_SHARES), MOST_SHARES) if wanted else 0,
     )
-
-
-def unenforced(container: core.Container) -> list[str]:
-    """Names of limited resources that this node does not count."""
-    return sorted(set(container.resources.get("limits") or {}) - ENFORCED)
 
 
 def _amount(table: Mapping[str, Any], name: str) -> Decimal:

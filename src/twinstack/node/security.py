@@ -61,12 +61,15 @@ def refused(pod: core.Pod) -> str:
     return f"not supported by this node: {', '.join(names)}" if names else ""
 
 
-def ignored(pod: core.Pod) -> list[str]:
-    """What a pod asks for that is accepted and has no effect here, to be told in an event."""
+def ignored(pod: core.Pod, limited: frozenset[str]) -> list[str]:
+    """What a pod asks for that is accepted and has no effect here, to be told in an event.
+
+    `limited`: the resources whose limits containers are held to.
+    """
     found: dict[str, None] = {}
     for container in pod.spec.init_containers + pod.spec.containers:
-        if container.resources.get("limits"):
-            found["resources.limits"] = None
+        for name in sorted((container.resources.get("limits") or {}).keys() - limited):
+            found[f"limits.{name}"] = None
         for context in (pod.spec.security_context or {}, container.security_context or {}):
             for name in ("seccompProfile", "appArmorProfile", "seLinuxOptions", "procMount", "sysctls"):
                 if context.get(name):

@@ -298,7 +298,7 @@ class PodWorker:
             self._reporter.event(pod, "Warning", "NodePorts", text)
 
     def _tell_ignored(self, pod: core.Pod) -> None:
-        names = security.ignored(pod)
+        names = security.ignored(pod, self._node.runtime.limited)
         if names and pod.status.phase not in lifecycle.TERMINAL:
             text = f"accepted, but without effect on this node: {', '.join(names)}"
             self._reporter.event(pod, "Warning", "NotEnforced", text)

@@ -54,13 +54,17 @@ def test_root_is_refused_where_it_is_not_wanted() -> None:
     assert resolve(pod(security_context={"runAsNonRoot": True, "runAsUser": 5}), Container()).user == 5
 
 
+NOTHING = frozenset[str]()
+
+
 def test_what_cannot_be_done_is_said() -> None:
     assert refused(pod()) == ""
     assert refused(pod(share_process_namespace=True, host_pid=True)) == (
         "not supported by this node: hostPID, shareProcessNamespace"
     )
     of = pod()
-    assert ignored(of) == []
-    of.spec.containers[0].resources = {"limits": {"memory": "1Gi"}}
+    assert ignored(of, NOTHING) == []
+    of.spec.containers[0].resources = {"limits": {"memory": "1Gi", "ephemeral-storage": "1Gi"}}
     of.spec.security_context = {"seccompProfile": {"type": "RuntimeDefault"}}
-    assert ignored(of) == ["resources.limits", "seccompProfile"]
+    assert ignored(of, NOTHING) == ["limits.ephemeral-storage", "limits.memory", "seccompProfile"]
+    assert ignored(of, frozenset({"memory", "cpu"})) == ["limits.ephemeral-storage", "seccompProfile"]

@@ -163,6 +163,10 @@ class Runtime(Protocol):
         """Where the pod's volumes are kept; removed with its sandbox."""
 
     @property
+    def limited(self) -> frozenset[str]:
+        """The resources whose limits containers are held to."""
+
+    @property
     def images(self) -> list[str]:
         """Names of the images that are present."""
 

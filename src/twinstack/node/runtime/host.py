@@ -3,7 +3,8 @@
 Every program of the node runs in them, under an overlay that takes the writes. They are processes in their
 own mount, PID, network, UTS and IPC namespaces with the usual capabilities of containers, each below a shim
 of its own (`shim.py`) that outlives the agent. What lies outside the masks is readable in them: an image for
-trying and testing, not for keeping secrets from. Resource limits are not applied.
+trying and testing, not for keeping secrets from. Limits of memory and CPU hold where there are control groups
+of version 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import twinstack
-from twinstack.linux import capabilities, mounts, processes
+from twinstack.linux import capabilities, cgroups, mounts, processes
 from twinstack.node.runtime import shim
 from twinstack.node.runtime.base import (
     Container,
@@ -46,10 +47,14 @@ log = logging.getLogger(__name__)
 
 
 class HostRuntime:
-    """A Runtime (see base) for one node; `hidden` are further directories that no container may see."""
+    """A Runtime (see base) for one node; `hidden` are further directories that no container may see.
 
-    def __init__(self, root: Path, *, hidden: Iterable[str] = ()) -> None:
+    `group` names the control group, below the agent's own, of containers with limits.
+    """
+
+    def __init__(self, root: Path, *, hidden: Iterable[str] = (), group: str = "") -> None:
         self._layout = Layout(root)
+        self._groups = cgroups.own(group) if group else {}
         self._masks = [*MASKS, str(root), *hidden]
         self._submounts = _submounts(self._masks)
         self._pods: dict[str, dict[ContainerKey, Container]] = {}
@@ -62,6 +67,10 @@ class HostRuntime:
     @property
     def name(self) -> str:
         return f"twinstack-host://{twinstack.__version__}"
+
+    @property
+    def limited(self) -> frozenset[str]:
+        return frozenset(self._groups)
 
     @property
     def images(self) -> list[str]:
@@ -100,14 +109,14 @@ class HostRuntime:
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         await self._kill_all(pod_uid)
-        await asyncio.to_thread(self._sandbox(pod_uid).remove)
+        await asyncio.to_thread(self._remove, pod_uid)
         self._pods.pop(pod_uid, None)
 
     async def create(self, config: ContainerConfig) -> Container:
         container = Container(config.key, Phase.CREATED, config.image, IMAGE, time.time())
         directory = self._layout.container(config.key)
         record = Record(container.image, container.image_id, container.created_at)
-        await asyncio.to_thread(directory.create, record, self._start_record(config, directory))
+        await asyncio.to_thread(self._create, config, directory, record)
         self._put(container)
         return container
 
@@ -174,6 +183,11 @@ class HostRuntime:
     def close(self) -> None:
         for key in list(self._watched):
             self._unwatch(key)
+
+    def _remove(self, pod_uid: str) -> None:
+        for directory in self._layout.containers(pod_uid):
+            cgroups.remove(directory.groups())
+        self._sandbox(pod_uid).remove()
 
     def _sandbox(self, pod_uid: str) -> SandboxDirectory:
         return SandboxDirectory(self._layout.pod(pod_uid))
@@ -250,6 +264,11 @@ class HostRuntime:
             self._unwatch(key)
         self._pods.get(key.pod_uid, {}).pop(key, None)
         self._first.pop(key, None)
+
+    def _create(self, config: ContainerConfig, directory: ContainerDirectory, record: Record) -> None:
+        memory, cpu, shares = config.limits
+        groups = cgroups.create(self._groups, config.key.id, memory=memory, cpu=cpu, shares=shares)
+        directory.create(record, self._start_record(config, directory) | {"cgroups": groups})
 
     def _start_record(self, config: ContainerConfig, directory: ContainerDirectory) -> dict[str, Any]:
         """What the shim reads; only types that marshal knows."""

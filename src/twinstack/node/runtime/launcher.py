@@ -16,7 +16,7 @@ import os
 import select
 import sys
 
-from twinstack.linux import terminals
+from twinstack.linux import cgroups, terminals
 from twinstack.linux.syscalls import enter_process
 from twinstack.node.runtime import rootfs
 from twinstack.node.runtime.shim import exit_code
@@ -38,9 +38,10 @@ def main() -> None:
         start = marshal.load(file)
     control = _socket.socket(fileno=CONTROL)
     try:
+        groups = cgroups.open_members(start["cgroups"])
         enter_process(CONTAINER)
         pair = terminals.open_pair(start["user"]) if kind == "tty" else None
-        child, failure = _spawn(start, command, pair)
+        child, failure = _spawn(start, command, pair, groups)
     except OSError as error:
         child, failure = 0, rootfs.explain(error).encode()
     if failure:
@@ -58,12 +59,14 @@ def main() -> None:
     os._exit(_wait(child, patience=HANG_UP_SECONDS if pair else 0))
 
 
-def _spawn(start: dict[str, Any], command: list[str], pair: tuple[int, int] | None) -> tuple[int, bytes]:
+def _spawn(
+    start: dict[str, Any], command: list[str], pair: tuple[int, int] | None, groups: list[int]
+) -> tuple[int, bytes]:
     """The program's process number, and why it does not run; empty when it does."""
     status, far = os.pipe()
     child = os.fork()
     if child == 0:
-        _become(start, command, pair, far)
+        _become(start, command, pair, far, groups)
     os.close(far)
     failure = os.read(status, 4096)  # closed by exec
     os.close(status)
@@ -72,8 +75,12 @@ def _spawn(start: dict[str, Any], command: list[str], pair: tuple[int, int] | No
     return child, failure
 
 
-def _become(start: dict[str, Any], command: list[str], pair: tuple[int, int] | None, status: int) -> NoReturn:
+def _become(
+    start: dict[str, Any], command: list[str], pair: tuple[int, int] | None, status: int, groups: list[int]
+) -> NoReturn:
     try:
+        for descriptor in groups:
+            os.write(descriptor, b"0")
         if pair:
             terminals.take(pair[1])
         else:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from twinstack.linux import cgroups
 from twinstack.linux.processes import Process
 from twinstack.node.runtime.base import ContainerKey
 
@@ -134,7 +135,13 @@ class ContainerDirectory:
         _write(self.path / "exit", f"{code} {time.time_ns()} {reason}\n{message}".encode())
 
     def remove(self) -> None:
+        cgroups.remove(self.groups())
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def groups(self) -> list[str]:
+        """The control groups that hold it to its limits, as long as it runs."""
+        content = _read(self.path / "start")
+        return list(marshal.loads(content)["cgroups"]) if content else []
 
     def _last_words(self) -> bytes:
         try:

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 
-from twinstack.linux import terminals
+from twinstack.linux import cgroups, terminals
 from twinstack.linux.procfs import state_and_start
 from twinstack.linux.syscalls import CLONE_NEWPID, unshare
 from twinstack.node.runtime.log import Log
@@ -45,7 +45,7 @@ def main() -> None:
         from twinstack.node.runtime.rootfs import run
 
         run(start, far, ready[1], go[0])
-    failure = _release(directory, child, (ready, go))
+    failure = _release(directory, child, (ready, go), start["cgroups"])
     terminal = -1
     if start["tty"]:
         terminal = terminals.receive(near[0]) if not failure else -1
@@ -58,7 +58,9 @@ def main() -> None:
     os.close(REPORT)
     board = Switchboard(Log(start["log"]), outputs, near[0], terminal, listener, once=start["stdin_once"])
     code = board.follow(os.pidfd_open(child), lambda: exit_code(os.waitpid(child, 0)[1]))
-    _write_exit(directory, START_FAILED if failure else code, "StartError" if failure else "", failure)
+    reason = "StartError" if failure else "OOMKilled" if code and cgroups.oom_kills(start["cgroups"]) else ""
+    _write_exit(directory, START_FAILED if failure else code, reason, failure)
+    cgroups.remove(start["cgroups"])
 
 
 def _listen(directory: str) -> _socket.socket:
@@ -82,16 +84,20 @@ def _streams(start: dict[str, Any]) -> tuple[list[int], list[int]]:
     return [given[1], output[0], errors[0]], [given[0], output[1], errors[1]]
 
 
-def _release(directory: str, child: int, pipes: tuple[tuple[int, int], tuple[int, int]]) -> bytes:
+def _release(directory: str, child: int, pipes: tuple[tuple[int, int], tuple[int, int]], groups: list[str]) -> bytes:
     """Let the prepared container run once it is recorded; returns why it could not, empty when it runs."""
     (ready, theirs), (ours, go) = pipes
     os.close(theirs)
     os.close(ours)
     failure = os.read(ready, 4096)
     if failure == b"+":
-        _write_process(directory, child)
-        os.write(go, b"+")
-        failure = os.read(ready, 4096)  # closed by exec
+        try:
+            cgroups.join(groups, child)
+            _write_process(directory, child)
+            os.write(go, b"+")
+            failure = os.read(ready, 4096)  # closed by exec
+        except OSError as error:
+            failure = str(error).encode()
     elif not failure:
         failure = b"the container's first process ended before it ran"
     os.close(ready)

@@ -1,0 +1,92 @@
+"""Limits of memory and CPU, where the machine has control groups for them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from tests.integration.node.machine import LOOP, PREFIX, Machine, is_running
+from tests.integration.node.test_probes import shell
+
+from twinstack.linux import cgroups
+
+NAME = f"tt-M-{os.getpid()}"
+
+pytestmark = pytest.mark.skipif(set(cgroups.own(NAME)) != set(cgroups.CONTROLLERS), reason="no control groups of v1")
+
+EAT = "python3 -c 'a = []\nwhile True: a.append(bytearray(1 << 20))'"
+
+
+def groups(machine: Machine) -> list[str]:
+    """Those of the agent that have something in them."""
+    assert machine.agent is not None
+    parents = cgroups.own(f"twinstack-{PREFIX}").values()
+    return [
+        f"{parent}/{name}"
+        for parent in parents
+        if os.path.isdir(parent)
+        for name in os.listdir(parent)
+        if os.path.isdir(f"{parent}/{name}")
+    ]
+
+
+def test_too_much_memory(machine: Machine) -> None:
+    limits = {"limits": {"memory": "32Mi"}}
+    machine.create("eats", shell(EAT, resources=limits), restartPolicy="Never")
+    machine.create("child", shell(f"{EAT}; echo $?; exit 3", resources=limits), restartPolicy="Never")
+    for name, code in (("eats", 137), ("child", 3)):
+        pod = machine.pod(name, lambda pod: pod.status.phase == "Failed", "failure")
+        ended = pod.status.container_statuses[0].state.terminated
+        assert ended is not None
+        assert (ended.exit_code, ended.reason) == (code, "OOMKilled")
+    assert "137" in machine.log("child").split()
+    machine.end("eats", "child")
+    assert groups(machine) == []
+
+
+def test_a_limit_holds_for_what_is_run_later(machine: Machine) -> None:
+    probe = {"exec": {"command": ["sh", "-c", f"{EAT}; echo $?; exit 1"]}, "periodSeconds": 1, "timeoutSeconds": 10}
+    container = shell(LOOP, resources={"limits": {"memory": "32Mi", "cpu": "1"}}, readinessProbe=probe)
+    machine.create("later", container)
+    assert "137" in machine.event("later", "Unhealthy")
+    assert len(groups(machine)) == 2
+    machine.end("later")
+    assert groups(machine) == []
+
+
+def test_too_much_cpu(machine: Machine) -> None:
+    machine.create("spins", shell("while :; do :; done", resources={"limits": {"cpu": "200m"}}))
+    machine.pod("spins", is_running, "running")
+    group = next(group for group in groups(machine) if "cpu" in group)
+    values = {name: Path(group, name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.shares")}
+    assert values == {"cpu.cfs_quota_us": "20000", "cpu.shares": "204"}
+    time.sleep(0.5)
+    throttled = dict(line.split() for line in Path(group, "cpu.stat").read_text().splitlines())
+    assert int(throttled["nr_throttled"]) > 0
+    assert not [reason for reason, _, _ in machine.events("spins") if reason == "NotEnforced"]
+    machine.end("spins", grace=1)
+
+
+def test_a_limit_that_cannot_be(machine: Machine) -> None:
+    """Too little memory for any program: the container does not start, and says why."""
+    machine.create("tiny", shell("true", resources={"limits": {"memory": "4Ki"}}), restartPolicy="Never")
+    pod = machine.pod("tiny", lambda pod: pod.status.phase == "Failed", "failure")
+    ended = pod.status.container_statuses[0].state.terminated
+    assert ended is not None
+    assert ended.reason in ("OOMKilled", "StartError")
+    machine.end("tiny", grace=0)
+
+
+def test_groups_are_made_and_removed() -> None:
+    parents = cgroups.own(NAME)
+    made = cgroups.create(parents, "a", memory=1 << 20, cpu=100, shares=0)
+    assert [Path(group).name for group in made] == ["a", "a"]
+    assert cgroups.oom_kills(made) == 0
+    assert cgroups.create(parents, "b", memory=0, cpu=0, shares=0) == []
+    with pytest.raises(OSError, match="out of range"):
+        cgroups.create(parents, "c", memory=0, cpu=0, shares=1 << 70)
+    cgroups.remove(made)
+    cgroups.remove(made)
+    assert not any(os.path.exists(parent) for parent in parents.values())
