@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -261,6 +262,29 @@ def test_cost_of_a_change(before: list[int], after: list[int], operations: int) 
 
     picture, claims = Picture(Layout(V6)), Claims()
     old, new = state(before), state(after)
+    picture.follow(claims, claims.apply([Change("ns/a", V6, ServiceState(), old)]))
+    picture.follow(claims, claims.apply([Change("ns/a", V6, old, new)]))
+    assert picture.operations == operations
+
+
+@pytest.mark.parametrize(
+    ("spec", "operations"),
+    [
+        ({"affinity": 60}, 5),  # target, pick, slot; the word deleted and added
+        ({"sources": (CIDR.parse("fd00:5::/64"),)}, 3),  # the word in the guarded map
+        ({"near": (Target(Address.parse("fd00:1::1"), 80),)}, 3),  # the near stage stays
+        ({"via": Via.EXTERNAL_IP}, 3),
+    ],
+)
+@pytest.mark.parametrize("size", [2, 4000])
+def test_one_more_endpoint_costs_the_same_among_few_and_many(spec: dict[str, Any], operations: int, size: int) -> None:
+    slot = Slot(Address.parse("fd00::1"), 80, Protocol.TCP)
+    behind = [Target(Address(V6, n), 80) for n in range(1, size + 2)]
+    old, new = (
+        ServiceState(None, (front_end(slot, Action.FORWARD, *targets)._replace(**spec),))
+        for targets in (behind[:-1], behind)
+    )
+    picture, claims = Picture(Layout(V6)), Claims()
     picture.follow(claims, claims.apply([Change("ns/a", V6, ServiceState(), old)]))
     picture.follow(claims, claims.apply([Change("ns/a", V6, old, new)]))
     assert picture.operations == operations
