@@ -29,6 +29,7 @@ _PROPAGATION = ("Foreground", "Background", "Orphan", "nil")
 _MANAGER_LENGTH = 128
 _MAX_INT64 = (1 << 63) - 1
 _MAX_UINT64 = (1 << 64) - 1
+_LONGEST_NUMBER = 1000  # digits, leading zeros included, that are worth reading
 
 
 class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +213,7 @@ def object_version(text: str) -> int:
 def _unsigned_problem(text: str) -> str:
     if not (text.isascii() and text.isdigit()):
         return f'strconv.ParseUint: parsing "{text}": invalid syntax'
-    if int(text) > _MAX_UINT64:
+    if len(text) > _LONGEST_NUMBER or int(text) > _MAX_UINT64:
         return f'strconv.ParseUint: parsing "{text}": value out of range'
     return ""
 
@@ -221,10 +222,9 @@ def integer(text: str) -> int:
     """An int64 parameter. Raises StatusError 400."""
     if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    value = int(text)
-    if not -_MAX_INT64 - 1 <= value <= _MAX_INT64:
+    if len(text) > _LONGEST_NUMBER or not -_MAX_INT64 - 1 <= int(text) <= _MAX_INT64:
         raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
-    return value
+    return int(text)
 
 
 def boolean(text: str) -> bool:
