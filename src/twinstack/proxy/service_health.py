@@ -18,7 +18,7 @@ from twinstack.ip import Address, IPFamily
 from twinstack.proxy import web
 from twinstack.proxy.health import Health
 
-RETRY_INTERVAL = 5.0  # seconds, for ports that somebody else has
+RETRY_INTERVAL = 1.0  # seconds, for ports that somebody else has
 
 Place = tuple[IPFamily, str]  # a Service, by namespace/name, in one family
 
