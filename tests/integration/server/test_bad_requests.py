@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import socket
@@ -415,14 +416,14 @@ ODD = st.sampled_from(
         *(None, True, 0, -1, 1 << 31, 1 << 63, 1.5, 1e308, "", "a", "..", "\0", "é", "x" * 300, "010.0.0.1", "25%"),
         *([], {}, [None], {"": ""}, {"$patch": "delete"}, {"$retainKeys": ["x"]}, ["a", "a"], "2020-13-01T00:00:00Z"),
     ]
-)
+).map(copy.deepcopy)
 KEYS = st.sampled_from(["name", "$patch", "$setElementOrder/ports", "metadata", "spec", "generateName", "uid", ""])
 
 
 @st.composite
 def spoilt(draw: st.DrawFn, objects: st.SearchStrategy[JSON]) -> Any:
     """An object with some of its values changed, removed or added."""
-    value = json.loads(json.dumps(draw(objects)))
+    value = copy.deepcopy(draw(objects))
     for _ in range(draw(st.integers(0, 3))):
         at, places = value, []
         for _ in range(draw(st.integers(0, 5))):
