@@ -28,6 +28,7 @@ from tests.unit.dataplane.objects import endpoint, service, slice_
 from twinstack.api.core import ClientIPConfig, Service, ServicePort, SessionAffinityConfig
 from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.ip import IPFamily
+from twinstack.proxy import layout
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.writer import remove_tables
 
@@ -131,6 +132,23 @@ def test_a_client_that_stays_away_is_forgotten(bed: Bed, program: Program, famil
     first = choices(bed, family, cluster_ip(family), 80)
     time.sleep(1.2)
     assert choices(bed, family, cluster_ip(family), 80) != first  # by chance once in 3 ** 30
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clients_beyond_the_most_are_spread_and_served(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, family: IPFamily
+) -> None:
+    monkeypatch.setattr(layout, "MOST_CLIENTS", 4)
+    program = Program(bed)
+    try:
+        program.put(sticky(), endpoints(family, 1, 2, 3))
+        first, second = (choices(bed, family, cluster_ip(family), 80) for _ in range(2))
+        assert set(first) == {pod(family, n) for n in (1, 2, 3)}
+        assert first[:4] == second[:4]
+        assert first != second  # by chance once in 3 ** 26
+    finally:
+        program.close()
+        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
