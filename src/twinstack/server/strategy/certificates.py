@@ -99,9 +99,11 @@ def _date(new: Sequence[JSON], old: Sequence[JSON], now: str) -> None:
     """When a condition was last written, and when its status last changed."""
     statuses = {condition.get("type"): condition.get("status") for condition in old}
     for condition in new:
-        condition.setdefault("lastUpdateTime", now)
-        if "lastTransitionTime" not in condition or statuses.get(condition.get("type")) != condition.get("status"):
-            condition.setdefault("lastTransitionTime", now)
+        if not condition.get("lastUpdateTime"):
+            condition["lastUpdateTime"] = now
+        changed = statuses.get(condition.get("type")) != condition.get("status")
+        if changed or not condition.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = now
 
 
 def _conditions_errors(conditions: Sequence[JSON]) -> list[FieldError]:
