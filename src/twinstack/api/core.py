@@ -116,6 +116,7 @@ class Container(Struct):
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
     volume_mounts: list[dict[str, Any]] = []
+    volume_devices: list[dict[str, Any]] = []
     readiness_probe: dict[str, Any] | None = None
     liveness_probe: dict[str, Any] | None = None
     startup_probe: dict[str, Any] | None = None
@@ -165,6 +166,8 @@ class PodSpec(Struct):
     host_network: bool = False
     host_pid: bool = False
     host_ipc: bool = False
+    host_users: bool | None = None
+    resources: dict[str, Any] | None = None
     share_process_namespace: bool | None = None
     security_context: dict[str, Any] | None = None
     dns_config: dict[str, Any] | None = None
@@ -177,6 +180,10 @@ class PodSpec(Struct):
     tolerations: list[Toleration] = []
     affinity: dict[str, Any] | None = None
     topology_spread_constraints: list[dict[str, Any]] = []
+    priority: int = 0
+    preemption_policy: str = ""
+    overhead: dict[str, Any] = {}
+    resources: dict[str, Any] | None = None
     scheduler_name: str = ""
     scheduling_gates: list[dict[str, Any]] = []
     readiness_gates: list[dict[str, Any]] = []

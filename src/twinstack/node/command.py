@@ -14,7 +14,6 @@ import os
 import socket
 from pathlib import Path
 
-from twinstack.api import validation
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.ip import CIDR, Address
@@ -91,6 +90,8 @@ def settings(args: argparse.Namespace) -> Settings:
 
 
 def _label(text: str) -> tuple[str, str]:
+    from twinstack.api import validation  # rarely needed
+
     key, _, value = text.partition("=")
     if validation.qualified_name(key) or validation.label_value(value):
         raise ValueError(f'bad --node-labels "{text}": not a label')

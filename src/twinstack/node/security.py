@@ -56,6 +56,8 @@ def refused(pod: core.Pod) -> str:
         "hostPID": spec.host_pid,
         "hostIPC": spec.host_ipc,
         "shareProcessNamespace": bool(spec.share_process_namespace),
+        "hostUsers: false": spec.host_users is False,
+        "volumeDevices": any(container.volume_devices for container in spec.init_containers + spec.containers),
     }
     names = [name for name, value in asked.items() if value]
     return f"not supported by this node: {', '.join(names)}" if names else ""
@@ -67,6 +69,12 @@ def ignored(pod: core.Pod, limited: frozenset[str]) -> list[str]:
     `limited`: the resources whose limits containers are held to.
     """
     found: dict[str, None] = {}
+    if pod.spec.resources:
+        found["resources of the whole pod"] = None
+    for volume in pod.spec.volumes:
+        empty = volume.get("emptyDir") or {}
+        if empty.get("sizeLimit") and empty.get("medium") != "Memory":
+            found["sizeLimit of an emptyDir on disk"] = None
     for container in pod.spec.init_containers + pod.spec.containers:
         for name in sorted((container.resources.get("limits") or {}).keys() - limited):
             found[f"limits.{name}"] = None

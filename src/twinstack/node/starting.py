@@ -171,6 +171,7 @@ class Starter:
             security=security.resolve(pod, container),
             termination_message_path=container.termination_message_path or TERMINATION_LOG,
             limits=resources.limits(container),
+            last_words_from_log=container.termination_message_policy == "FallbackToLogsOnError",
             stdin=container.stdin,
             stdin_once=container.stdin and container.stdin_once,
             tty=container.tty,

@@ -166,3 +166,25 @@ def test_the_kubelet_api_wants_a_certificate(machine: Machine) -> None:
 
     with suppress(ssl.SSLError, ConnectionError):
         namespaces.inside(machine.namespace, ask)
+
+
+def test_last_words(machine: Machine) -> None:
+    fallback = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    script = "for i in $(seq 200); do echo line $i; done; exit 1"
+    machine.create("log", {"command": ["sh", "-c", script], **fallback}, restartPolicy="Never")
+    machine.create(
+        "file",
+        {"command": ["sh", "-c", f"echo bye > /dev/termination-log; {script}"], **fallback},
+        restartPolicy="Never",
+    )
+    machine.create("silent", {"command": ["sh", "-c", script]}, restartPolicy="Never")
+    messages = {}
+    for name in ("log", "file", "silent"):
+        pod = machine.pod(name, lambda pod: pod.status.phase == "Failed", "failure")
+        ended = pod.status.container_statuses[0].state.terminated
+        assert ended is not None
+        messages[name] = ended.message
+    assert str(messages["log"]).splitlines()[0::79] == ["line 121", "line 200"]
+    assert messages["file"] == "bye\n"
+    assert not messages["silent"]
+    machine.end("log", "file", "silent")

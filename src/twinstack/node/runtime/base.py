@@ -74,6 +74,7 @@ class ContainerConfig(NamedTuple):
     stdin_once: bool = False  # and no more after the first who had any
     tty: bool = False
     limits: Limits = Limits()
+    last_words_from_log: bool = False  # of one that fails and leaves no termination message
 
 
 class SandboxConfig(NamedTuple):

@@ -22,6 +22,7 @@ from typing import Any
 
 import twinstack
 from twinstack.linux import capabilities, cgroups, mounts, processes
+from twinstack.node.logs import LogOptions, LogReader
 from twinstack.node.runtime import shim
 from twinstack.node.runtime.base import (
     Container,
@@ -40,6 +41,7 @@ IMAGE = "twinstack.local/host"
 MASKS = ("/root", "/home", "/work", "/run", "/tmp", "/var/log")
 CONCURRENT_STARTS = 4  # a start is a burst of CPU
 START_TIMEOUT = 30.0
+LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stand for last words, as kubelet takes them
 _DISK = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs"})
 _ADOPTION_STEP, _ADOPTION_STEPS = 0.005, 400  # how long a shim that has just been started may take to say who it is
 
@@ -115,7 +117,7 @@ class HostRuntime:
     async def create(self, config: ContainerConfig) -> Container:
         container = Container(config.key, Phase.CREATED, config.image, IMAGE, time.time())
         directory = self._layout.container(config.key)
-        record = Record(container.image, container.image_id, container.created_at)
+        record = Record(container.image, container.image_id, container.created_at, config.last_words_from_log)
         await asyncio.to_thread(self._create, config, directory, record)
         self._put(container)
         return container
@@ -386,5 +388,17 @@ def _exited(container: Container, directory: ContainerDirectory) -> Container:
         finished_at=ended.finished_at,
         exit_code=ended.code,
         reason=ended.reason or ("Completed" if ended.code == 0 else "Error"),
-        message=ended.message,
+        message=ended.message or (_last_lines(directory) if ended.code else ""),
     )
+
+
+def _last_lines(directory: ContainerDirectory) -> str:
+    """The end of the log of a container that wants it for its last words (FallbackToLogsOnError)."""
+    record = directory.record()
+    if record is None or not record.last_words_from_log:
+        return ""
+    reader = LogReader(directory.log, LogOptions(tail_lines=LAST_LINES))
+    try:
+        return b"".join(reader.read())[-LAST_BYTES:].decode(errors="replace")
+    finally:
+        reader.close()

@@ -27,6 +27,7 @@ class Record(msgspec.Struct):
     image: str
     image_id: str
     created_at: float
+    last_words_from_log: bool = False
 
 
 class Running(NamedTuple):
@@ -59,7 +60,7 @@ class Layout:
         return ContainerDirectory(self.pod(key.pod_uid) / "containers" / key.name / str(key.attempt), key)
 
     def log(self, key: ContainerKey) -> Path:
-        return self.pod(key.pod_uid) / "containers" / key.name / f"{key.attempt}.log"
+        return self.container(key).log
 
     def pod_uids(self) -> list[str]:
         return sorted(path.name for path in self.pods.iterdir()) if self.pods.is_dir() else []
@@ -83,6 +84,7 @@ class ContainerDirectory:
         self.upper = path / "upper"
         self.work = path / "work"
         self.termination_log = path / "termination-log"
+        self.log = path.with_name(f"{path.name}.log")
 
     def create(self, record: Record, start: dict[str, Any]) -> None:
         for directory in (self.root, self.upper, self.work):
