@@ -10,7 +10,6 @@ import msgspec
 
 from twinstack.api.errors import bad_request, invalid
 from twinstack.api.schema import zero_object
-from twinstack.server.tables import columns, row
 from twinstack.server.versions import Version, View
 
 JSON = dict[str, Any]
@@ -161,6 +160,8 @@ class Table:
         return event_frame("BOOKMARK", encode(table))
 
     def _table(self, metadata: JSON, versions: Iterable[Version], *, columns_shown: bool) -> JSON:
+        from twinstack.server.tables import columns, row  # people ask for tables, programs do not
+
         resource, now = self._view.resource, time.time()
         return {
             "kind": "Table",
