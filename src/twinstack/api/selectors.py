@@ -85,6 +85,10 @@ class LabelSelector:
             requirements.append(Requirement(wanted.key, operator, frozenset(wanted.values)))
         return cls(requirements)
 
+    def narrowed(self, more: Iterable[Requirement]) -> LabelSelector:
+        """What it selects, if `more` holds too."""
+        return LabelSelector((*self.requirements, *more), nothing=self._nothing)
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         if self._nothing:
             return False

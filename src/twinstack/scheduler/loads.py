@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 
 from twinstack.scheduler.requests import PODS, Footprint, HostPort
+
+HIGHEST = 1 << 31  # above every priority
 
 
 class Load:
@@ -14,10 +17,16 @@ class Load:
         self.resources: Counter[str] = Counter()
         self.ports: Counter[HostPort] = Counter()
         self.owners: Counter[str] = Counter()
+        self.priorities: Counter[int] = Counter()
 
     @property
     def pods(self) -> int:
         return self.resources[PODS] // 1000
+
+    @property
+    def lowest_priority(self) -> int:
+        """That of the least important Pod; above all others when there is none."""
+        return min(self.priorities, default=HIGHEST)
 
 
 EMPTY = Load()
@@ -29,6 +38,8 @@ class Loads:
     def __init__(self) -> None:
         self._nodes: dict[str, Load] = {}
         self._placed: dict[str, tuple[str, Footprint]] = {}  # Pod uid → node, footprint
+        self._by_namespace: dict[str, set[str]] = {}  # → uids
+        self._repelling: set[str] = set()  # uids of Pods with required anti-affinity
 
     def __getitem__(self, node: str) -> Load:
         """The load of a node; not to be changed."""
@@ -38,6 +49,18 @@ class Loads:
         placed = self._placed.get(uid)
         return placed[0] if placed is not None else None
 
+    def namespaces(self) -> Collection[str]:
+        """Those that have Pods on nodes."""
+        return self._by_namespace.keys()
+
+    def in_namespace(self, namespace: str) -> Iterator[tuple[str, Footprint]]:
+        """The Pods of a namespace that are placed, with their nodes."""
+        return (self._placed[uid] for uid in self._by_namespace.get(namespace, ()))
+
+    def repelling(self) -> Iterator[tuple[str, Footprint]]:
+        """The Pods that want some others kept away."""
+        return (self._placed[uid] for uid in self._repelling)
+
     def place(self, uid: str, node: str, taken: Footprint) -> None:
         """Count a Pod on a node, wherever it was counted before."""
         self.remove(uid)
@@ -45,7 +68,11 @@ class Loads:
         load.resources.update(taken.resources)
         load.ports.update(taken.ports)
         load.owners[taken.owner] += 1
+        load.priorities[taken.priority] += 1
         self._placed[uid] = (node, taken)
+        self._by_namespace.setdefault(taken.namespace, set()).add(uid)
+        if taken.repels:
+            self._repelling.add(uid)
 
     def remove(self, uid: str) -> bool:
         """Stop counting a Pod; whether it was counted."""
@@ -57,7 +84,14 @@ class Loads:
         load.resources.subtract(taken.resources)
         load.ports.subtract(taken.ports)
         load.owners[taken.owner] -= 1
-        load.ports, load.owners = +load.ports, +load.owners  # forget what has come down to nothing
+        load.priorities[taken.priority] -= 1
+        # Forget what has come down to nothing.
+        load.ports, load.owners, load.priorities = +load.ports, +load.owners, +load.priorities
         if not load.pods:
             del self._nodes[node]
+        self._repelling.discard(uid)
+        members = self._by_namespace[taken.namespace]
+        members.discard(uid)
+        if not members:
+            del self._by_namespace[taken.namespace]
         return True

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from twinstack.api.core import Container, Pod
 from twinstack.scheduler.quantities import thousandths
+from twinstack.scheduler.terms import Term, required_terms
 
 PODS = "pods"
 
@@ -15,15 +18,40 @@ _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
 class Footprint(NamedTuple):
-    """`resources` by name in thousandths, the Pod itself among them; `owner` is the controller's uid."""
+    """`resources` by name in thousandths, the Pod itself among them; `owner` is the controller's uid.
+
+    The rest is what other Pods ask of it: they may want to be near it, or are kept away by what it `repels`.
+    """
 
     resources: dict[str, int]
     ports: frozenset[HostPort]
     owner: str
+    priority: int = 0
+    namespace: str = ""
+    labels: Mapping[str, str] = MappingProxyType({})
+    repels: tuple[Term, ...] = ()
+    ending: bool = False
 
 
 def footprint(pod: Pod) -> Footprint:
-    """Containers run together, init containers one after the other before them, sidecars beside all that follows."""
+    meta = pod.metadata
+    return Footprint(
+        resources=_resources(pod),
+        ports=_host_ports(pod),
+        owner=next((ref.uid for ref in meta.owner_references if ref.controller), ""),
+        priority=pod.spec.priority,
+        namespace=meta.namespace,
+        labels=meta.labels,
+        repels=required_terms(pod, "podAntiAffinity"),
+        ending=meta.deletion_timestamp is not None,
+    )
+
+
+def _resources(pod: Pod) -> dict[str, int]:
+    """Containers run together, init containers one after the other before them, sidecars beside all that follows.
+
+    What the Pod requests as a whole (KEP-2837) counts instead, its overhead on top.
+    """
     running: Counter[str] = Counter()
     for container in pod.spec.containers:
         running.update(_requests(container))
@@ -34,16 +62,20 @@ def footprint(pod: Pod) -> Footprint:
             sidecars.update(_requests(container))
             peak |= sidecars
         else:
-            peak |= sidecars + Counter(_requests(container))
-    total = dict((running + sidecars) | peak)
+            peak |= sidecars + _requests(container)
+    total = Counter(dict((running + sidecars) | peak))
+    total |= _amounts((pod.spec.resources or {}).get("requests"))
+    total.update(_amounts(pod.spec.overhead))
     total[PODS] = 1000
-    owner = next((ref.uid for ref in pod.metadata.owner_references if ref.controller), "")
-    return Footprint(total, _host_ports(pod), owner)
+    return dict(total)
 
 
-def _requests(container: Container) -> dict[str, int]:
-    requests = container.resources.get("requests") or {}
-    return {name: thousandths(str(amount)) for name, amount in requests.items()}
+def _requests(container: Container) -> Counter[str]:
+    return _amounts(container.resources.get("requests"))
+
+
+def _amounts(written: Mapping[str, Any] | None) -> Counter[str]:
+    return Counter({name: thousandths(str(amount)) for name, amount in (written or {}).items()})
 
 
 def _host_ports(pod: Pod) -> frozenset[HostPort]:

@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 
 from twinstack.api import times
-from twinstack.api.core import Node, Pod
+from twinstack.api.core import Namespace, Node, Pod
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import NODES, PODS
+from twinstack.api.kinds import NAMESPACES, NODES, PODS
 from twinstack.client.events import EventRecorder
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
 from twinstack.client.workqueue import WorkQueue
 from twinstack.scheduler.decision import decide
-from twinstack.scheduler.filters import not_considered
 from twinstack.scheduler.loads import Loads
 from twinstack.scheduler.requests import footprint
+from twinstack.scheduler.terms import Labels, required_terms
 
 NAME = "default-scheduler"
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
@@ -41,33 +41,36 @@ class Scheduler:
         self._informers = SharedInformers(client)
         self._pods = self._informers.of(PODS, field_selector=UNFINISHED)
         self._nodes = self._informers.of(NODES)
+        self._namespaces = self._informers.of(NAMESPACES)
         self._queue = WorkQueue("schedule")
         self._loads = Loads()
-        self._unschedulable: set[str] = set()  # keys of Pods that fitted nowhere when last tried
+        self._unschedulable: dict[str, bool] = {}  # Pods that fit nowhere → whether others that come may help them
 
     async def run(self) -> None:
         """Schedule for ever; cancel to stop."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informers.run())
             group.create_task(self._events.run())
-            await asyncio.gather(self._pods.synced(), self._nodes.synced())
+            await asyncio.gather(self._pods.synced(), self._nodes.synced(), self._namespaces.synced())
             log.info("scheduling for %d nodes", len(self._nodes.objects))
             self._pods.subscribe(self._pod_changed)
             self._nodes.subscribe(self._node_changed)
+            self._namespaces.subscribe(self._namespace_changed)
             group.create_task(self._queue.run(self._schedule, workers=16))
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if new is None:
             if old is not None:
-                self._unschedulable.discard(old.key)
+                self._unschedulable.pop(old.key, None)
                 if self._loads.remove(old.metadata.uid):
                     self._retry()
             return
         uid = new.metadata.uid
         if new.spec.node_name:
-            self._unschedulable.discard(new.key)
-            if self._loads.node_of(uid) != new.spec.node_name:
+            self._unschedulable.pop(new.key, None)
+            if self._loads.node_of(uid) != new.spec.node_name or old is None or _counts_anew(old, new):
                 self._loads.place(uid, new.spec.node_name, footprint(new))
+                self._retry()
         elif self._is_mine(new) and self._loads.node_of(uid) is None and (old is None or _asks_anew(old, new)):
             self._queue.add(new.key)
 
@@ -75,10 +78,21 @@ class Scheduler:
         if new is not None and (old is None or _offers_anew(old, new)):
             self._retry()
 
-    def _retry(self) -> None:
-        for key in self._unschedulable:
-            self._queue.add(key)
-        self._unschedulable.clear()
+    def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
+        """Affinity may ask for the labels of a namespace."""
+        if old is not None and new is not None and old.metadata.labels != new.metadata.labels:
+            self._retry()
+
+    def _namespace_labels(self, name: str) -> Labels:
+        namespace = self._namespaces.objects.get(name)
+        return namespace.metadata.labels if namespace is not None else {}
+
+    def _retry(self, *, sociable: bool = False) -> None:
+        """Try those that wait again; `sociable`: only those that may have waited for a Pod to come."""
+        for key, awaits_pods in list(self._unschedulable.items()):
+            if awaits_pods or not sociable:
+                del self._unschedulable[key]
+                self._queue.add(key)
 
     def _is_mine(self, pod: Pod) -> bool:
         return pod.spec.scheduler_name in ("", self._name) and pod.metadata.deletion_timestamp is None
@@ -94,13 +108,14 @@ class Scheduler:
             await self._refuse(pod, "SchedulingGated", message)
             return
         taken = footprint(pod)
-        decision = decide(pod, taken, self._nodes.objects.values(), self._loads)
+        decision = decide(pod, taken, self._nodes.objects, self._loads, self._namespace_labels)
         if decision.node is None:
-            self._unschedulable.add(key)
+            self._unschedulable[key] = _is_sociable(pod)
             self._events.event(pod, "Warning", "FailedScheduling", decision.message)
             await self._refuse(pod, "Unschedulable", decision.message)
             return
         self._loads.place(pod.metadata.uid, decision.node, taken)
+        self._retry(sociable=True)
         await self._bind(pod, decision.node)
 
     async def _bind(self, pod: Pod, node: str) -> None:
@@ -121,10 +136,6 @@ class Scheduler:
                 return
             raise
         self._events.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
-        ignored = not_considered(pod)
-        if ignored:
-            message = f"Placed without regard to {', '.join(ignored)}: this scheduler does not consider them"
-            self._events.event(pod, "Warning", "ConstraintsNotConsidered", message)
 
     async def _refuse(self, pod: Pod, reason: str, message: str) -> None:
         """Write condition PodScheduled=False, unless it says so already."""
@@ -152,6 +163,18 @@ class Scheduler:
                 raise
 
 
+def _is_sociable(pod: Pod) -> bool:
+    """Whether a Pod that comes somewhere may make this one fit."""
+    return bool(pod.spec.topology_spread_constraints or required_terms(pod, "podAffinity"))
+
+
+def _counts_anew(old: Pod, new: Pod) -> bool:
+    """Whether a placed Pod changed in what others ask of it."""
+    return old.metadata.labels != new.metadata.labels or (old.metadata.deletion_timestamp is None) != (
+        new.metadata.deletion_timestamp is None
+    )
+
+
 def _asks_anew(old: Pod, new: Pod) -> bool:
     """Whether a waiting Pod changed in what decides its place: labels of its own and conditions do not."""
     fields: tuple[Callable[[Pod], Any], ...] = (
@@ -159,6 +182,7 @@ def _asks_anew(old: Pod, new: Pod) -> bool:
         lambda pod: pod.spec.tolerations,
         lambda pod: pod.spec.node_selector,
         lambda pod: pod.spec.affinity,
+        lambda pod: pod.spec.topology_spread_constraints,
         lambda pod: pod.spec.containers,
         lambda pod: pod.metadata.uid,
     )
@@ -171,9 +195,4 @@ def _offers_anew(old: Node, new: Node) -> bool:
         old.spec != new.spec
         or old.metadata.labels != new.metadata.labels
         or old.status.allocatable != new.status.allocatable
-        or _ready(old) != _ready(new)
     )
-
-
-def _ready(node: Node) -> list[str]:
-    return [entry.status for entry in node.status.conditions if entry.type == "Ready"]

@@ -365,7 +365,10 @@ def test_a_pod_that_fits_nowhere_says_so_and_is_placed_when_a_node_comes(cluster
     async def scenario(client: Client) -> None:
         spec = {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "i"}]}
         await client.create(PODS, {"metadata": {"name": "picky", "namespace": "default"}, "spec": spec})
-        message = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+        message = (
+            "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. "
+            "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        )
 
         def told(pod: Pod) -> bool:
             return any(

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from twinstack.api.core import Container, ContainerPort, Node, NodeSpec, NodeStatus, Pod, PodSpec, Taint, Toleration
 from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
 from twinstack.scheduler.decision import Decision, decide
-from twinstack.scheduler.filters import not_considered, obstacles, tolerated
-from twinstack.scheduler.loads import Load, Loads
+from twinstack.scheduler.filters import refusal
+from twinstack.scheduler.loads import HIGHEST, Load, Loads
+from twinstack.scheduler.nodes import preference, tolerated
 from twinstack.scheduler.quantities import thousandths
 from twinstack.scheduler.requests import Footprint, collide, footprint
 
@@ -85,6 +86,15 @@ def test_a_footprint_is_what_runs_together_or_the_heaviest_step_before() -> None
     )  # 50m sidecar + 400m step outweighs 50m + 300m
 
 
+def test_what_the_pod_requests_as_a_whole_counts_and_its_overhead_on_top() -> None:
+    busy = pod(
+        containers=[container({"cpu": "100m", "memory": "1Ki"})],
+        resources={"requests": {"cpu": "300m"}},
+        overhead={"cpu": "50m"},
+    )
+    assert footprint(busy).resources == {"cpu": 350, "memory": 1_024_000, "pods": 1000}
+
+
 def test_host_ports() -> None:
     ports = [
         ContainerPort(container_port=1, host_port=80),
@@ -131,18 +141,15 @@ def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
 
 SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 TAINTED = "node(s) had untolerated taint(s)"
-NOT_READY = [Toleration(key="node.kubernetes.io/not-ready", operator="Exists")]
 
 
 @pytest.mark.parametrize(
     ("wish", "offer", "reasons"),
     [
         ({}, {}, []),
-        ({}, {"ready": None}, ["node(s) were not ready"]),
-        ({}, {"ready": "Unknown"}, ["node(s) were not ready"]),
-        ({"tolerations": NOT_READY}, {"ready": "False"}, []),
+        ({}, {"ready": "False"}, []),  # the taint that follows keeps Pods away
         ({}, {"unschedulable": True}, ["node(s) were unschedulable"]),
-        ({"tolerations": [Toleration(operator="Exists")]}, {"unschedulable": True, "ready": "False"}, []),
+        ({"tolerations": [Toleration(operator="Exists")]}, {"unschedulable": True}, []),
         ({}, {"taints": [TAINT]}, [TAINTED]),
         ({}, {"taints": [Taint(key="k", effect="NoExecute")]}, [TAINTED]),
         ({}, {"taints": [Taint(key="k", effect="PreferNoSchedule")]}, []),
@@ -179,7 +186,38 @@ NOT_READY = [Toleration(key="node.kubernetes.io/not-ready", operator="Exists")]
 )
 def test_obstacles(wish: dict[str, Any], offer: dict[str, Any], reasons: list[str]) -> None:
     wanted = pod(**wish)
-    assert obstacles(wanted, footprint(wanted), node(**offer), Load()) == reasons
+    assert against(wanted, node(**offer)) == reasons
+
+
+def against(wanted: Pod, offer: Node, load: Load | None = None) -> list[str]:
+    found = refusal(wanted, footprint(wanted), offer, load or Load())
+    return list(found.reasons) if found is not None else []
+
+
+@pytest.mark.parametrize(
+    ("cpu", "running", "resolvable"),
+    [("1", "1500m", True), ("3", "0", False), ("2", "1m", True), ("2001m", "1m", False)],
+)
+def test_others_could_make_room_for_what_the_node_is_large_enough_for(cpu: str, running: str, resolvable: bool) -> None:
+    loads = Loads()
+    loads.place("other", "n1", footprint(pod(containers=[container({"cpu": running})])))
+    heavy = pod(containers=[container({"cpu": cpu})])
+    found = refusal(heavy, footprint(heavy), node(cpu="2"), loads["n1"])
+    assert found is not None
+    assert (found.reasons, found.resolvable) == (("Insufficient cpu",), resolvable)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [({}, 0), ({"a": "x"}, 7), ({"b": "1"}, 3), ({"a": "x", "b": "1"}, 10), ({"a": "y"}, 0)]
+)
+def test_preferred_terms_add_up(labels: dict[str, str], expected: int) -> None:
+    preferred = [
+        {"weight": 7, "preference": expression("a", "In", "x")},
+        {"weight": 3, "preference": expression("b", "Exists")},
+        {"weight": 50, "preference": {}},
+    ]
+    wish = pod(affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}})
+    assert preference(wish, node(labels=labels)) == expected
 
 
 def test_what_runs_already_counts() -> None:
@@ -188,43 +226,68 @@ def test_what_runs_already_counts() -> None:
     loads.place("other", "n1", footprint(pod(containers=[container({"cpu": "1500m"}, ports=ports)])))
     heavy, bound = pod(containers=[container({"cpu": "1"})]), pod(containers=[container(ports=ports)])
     offer = node(cpu="2", pods="10")
-    assert obstacles(heavy, footprint(heavy), offer, loads["n1"]) == ["Insufficient cpu"]
-    assert obstacles(bound, footprint(bound), offer, loads["n1"]) == [
-        "node(s) didn't have free ports for the requested pod ports"
-    ]
-    assert obstacles(heavy, footprint(heavy), offer, loads["n2"]) == []
+    assert against(heavy, offer, loads["n1"]) == ["Insufficient cpu"]
+    assert against(bound, offer, loads["n1"]) == ["node(s) didn't have free ports for the requested pod ports"]
+    assert against(heavy, offer, loads["n2"]) == []
+
+
+def choose(wish: Pod, nodes: list[Node], loads: Loads) -> Decision:
+    return decide(wish, footprint(wish), {n.metadata.name: n for n in nodes}, loads, lambda namespace: {})
 
 
 def test_messages() -> None:
-    nobody = pod()
-    assert decide(nobody, footprint(nobody), [], Loads()) == Decision(None, "no nodes available to schedule pods")
+    assert choose(pod(), [], Loads()) == Decision(None, "no nodes available to schedule pods")
     picky = pod(node_selector={"disk": "ssd"})
     nodes = [node("a"), node("b", taints=[TAINT]), node("c"), node("d", unschedulable=True)]
-    assert decide(picky, footprint(picky), nodes, Loads()) == Decision(
+    assert choose(picky, nodes, Loads()) == Decision(
         None,
-        f"0/4 nodes are available: 1 {TAINTED}, 1 node(s) were unschedulable, 2 {SELECTOR}.",
+        f"0/4 nodes are available: 1 {TAINTED}, 1 node(s) were unschedulable, 2 {SELECTOR}. "
+        "preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
     )
+
+
+def test_the_message_says_whether_others_could_be_sent_away() -> None:
+    heavy: dict[str, Any] = {"containers": [container({"cpu": "1"})]}
+    loads = Loads()
+    loads.place("1", "full", footprint(pod("1", priority=5, **heavy)))
+    loads.place("2", "weak", footprint(pod("2", priority=-1, **heavy)))
+    nodes = [node("full", cpu="1"), node("weak", cpu="1"), node("small", cpu="1m"), node("other", taints=[TAINT])]
+    assert choose(pod(**heavy), nodes, loads).message == (
+        f"0/4 nodes are available: 1 {TAINTED}, 3 Insufficient cpu. preemption: 0/4 nodes are available: "
+        "1 No preemption victims found for incoming pod, "
+        "1 node(s) have Pods of lower priority, which this scheduler lets run, "
+        "2 Preemption is not helpful for scheduling."
+    )
+    never = pod(preemption_policy="Never", **heavy)
+    assert choose(never, nodes, loads).message == (
+        f"0/4 nodes are available: 1 {TAINTED}, 3 Insufficient cpu. "
+        "preemption: not eligible due to preemptionPolicy=Never."
+    )
+    loads.remove("2")
+    assert (loads["weak"].lowest_priority, loads["full"].lowest_priority) == (HIGHEST, 5)
 
 
 def test_the_choice() -> None:
     loads = Loads()
     mine = pod(owner="rs")
-    taken = footprint(mine)
-    assert decide(mine, taken, [node("b"), node("a")], loads).node == "a"
+    assert choose(mine, [node("b"), node("a")], loads).node == "a"
     loads.place("1", "a", footprint(pod()))
-    assert decide(mine, taken, [node("b"), node("a")], loads).node == "b"
-    loads.place("2", "b", taken)  # a sibling weighs more than strangers
+    assert choose(mine, [node("b"), node("a")], loads).node == "b"
+    loads.place("2", "b", footprint(mine))  # a sibling weighs more than strangers
     loads.place("3", "a", footprint(pod()))
-    assert decide(mine, taken, [node("b"), node("a")], loads).node == "a"
+    assert choose(mine, [node("b"), node("a")], loads).node == "a"
     disliked = node("a", taints=[Taint(key="k", effect="PreferNoSchedule")])
-    assert decide(mine, taken, [node("b"), disliked], loads).node == "b"
+    assert choose(mine, [node("b"), disliked], loads).node == "b"
+    preferred = [{"weight": 1, "preference": expression("disk", "Exists")}]
+    wish = pod(owner="rs", affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}})
+    assert choose(wish, [node("b", labels={"disk": ""}), node("a")], loads).node == "b"
 
 
 def test_a_deployment_is_spread_evenly() -> None:
     loads, nodes = Loads(), [node(f"n{n}") for n in range(3)]
     for number in range(9):
         one = pod(str(number), owner="rs")
-        chosen = decide(one, footprint(one), nodes, loads).node
+        chosen = choose(one, nodes, loads).node
         assert chosen is not None
         loads.place(one.metadata.uid, chosen, footprint(one))
     assert [loads[f"n{n}"].pods for n in range(3)] == [3, 3, 3]
@@ -244,7 +307,7 @@ def test_loads_are_the_sum_of_what_is_placed(moves: list[tuple[int, str | None, 
     loads = Loads()
     model: dict[int, tuple[str, Footprint]] = {}
     for uid, target, cpu, owner in moves:
-        taken = Footprint({"cpu": cpu, "pods": 1000}, frozenset({("", "TCP", cpu)}), owner)
+        taken = Footprint({"cpu": cpu, "pods": 1000}, frozenset({("", "TCP", cpu)}), owner, cpu, owner or "x")
         if target is None:
             assert loads.remove(str(uid)) == (model.pop(uid, None) is not None)
         else:
@@ -257,17 +320,8 @@ def test_loads_are_the_sum_of_what_is_placed(moves: list[tuple[int, str | None, 
             assert load.resources["cpu"] == sum(entry.resources["cpu"] for entry in here)
             assert set(load.ports) == {port for entry in here for port in entry.ports}
             assert sum(load.owners.values()) == len(here)
-
-
-def test_what_is_not_considered_is_named() -> None:
-    assert not_considered(pod()) == []
-    hard = {
-        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]},
-        "podAffinity": {"preferred": []},
-    }
-    spread = [{"whenUnsatisfiable": "DoNotSchedule"}]
-    assert not_considered(pod(affinity=hard, topology_spread_constraints=spread)) == [
-        "podAntiAffinity",
-        "topologySpreadConstraints",
-    ]
-    assert not_considered(pod(topology_spread_constraints=[{"whenUnsatisfiable": "ScheduleAnyway"}])) == []
+            assert load.lowest_priority == min((entry.priority for entry in here), default=HIGHEST)
+        assert set(loads.namespaces()) == {entry.namespace for _, entry in model.values()}
+        for namespace in loads.namespaces():
+            expected = sorted(place for place, entry in model.values() if entry.namespace == namespace)
+            assert sorted(place for place, _ in loads.in_namespace(namespace)) == expected
