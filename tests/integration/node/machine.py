@@ -28,7 +28,7 @@ from twinstack.node.cleanup import remove_everything
 from twinstack.pki.ca import CertificateAuthority
 
 PREFIX = f"tt-F-{os.getpid()}"
-NODE, NODE_IPS, SERVER_IP = "n1", ("172.30.0.11", "fd00:30::11"), "172.30.0.1"
+NODE, NODE_IPS, SERVER_IPS = "n1", ("172.30.0.11", "fd00:30::11"), ("172.30.0.1", "fd00:30::1")
 POD_CIDRS = ["10.244.1.0/24", "fd00:10:244:1::/64"]
 IMAGE = "twinstack.local/host"
 SOON = 10.0  # seconds that anything may take on a busy machine
@@ -45,9 +45,12 @@ def free_port() -> int:
 class Machine:
     """An API server and a node agent as processes, and a client of the server."""
 
-    def __init__(self, directory: Path, pod_cidrs: list[str]) -> None:
+    def __init__(self, directory: Path, family: str = "dual") -> None:
         self.directory = directory
-        self.pod_cidrs = pod_cidrs
+        self.pod_cidrs = [POD_CIDRS[1]] if family == "ipv6" else POD_CIDRS
+        self.node_ips = NODE_IPS[1:] if family == "ipv6" else NODE_IPS
+        self.server_ip = SERVER_IPS[family == "ipv6"]
+        self.service_cidr = "fd00:10:96::/112" if family == "ipv6" else "10.96.0.0/16,fd00:10:96::/112"
         self.namespace = namespaces.RUN_DIRECTORY / f"{PREFIX}-node"
         self.port = free_port()
         self.server: subprocess.Popen[bytes] | None = None
@@ -59,8 +62,8 @@ class Machine:
         files = {name: str(self.directory / name) for name in ("ca.crt", "server.crt", "server.key")}
         self.server = self._run(
             "server",
-            *("--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112", f"--secure-port={self.port}"),
-            *(f"--network-namespace={self.namespace}", f"--advertise-address={SERVER_IP}"),
+            *(f"--service-cluster-ip-range={self.service_cidr}", f"--secure-port={self.port}"),
+            *(f"--network-namespace={self.namespace}", f"--advertise-address={self.server_ip}"),
             *(f"--sqlite={self.directory / 'db'}", f"--client-ca-file={files['ca.crt']}"),
             *(f"--tls-cert-file={files['server.crt']}", f"--tls-private-key-file={files['server.key']}"),
             *(f"--kubelet-client-certificate={self.directory / 'apiserver.crt'}",),
@@ -72,7 +75,7 @@ class Machine:
     def start_agent(self) -> None:
         self.agent = self._run(
             "node",
-            *(f"--kubeconfig={self.directory / 'node.json'}", f"--node-ip={','.join(NODE_IPS)}"),
+            *(f"--kubeconfig={self.directory / 'node.json'}", f"--node-ip={','.join(self.node_ips)}"),
             *(f"--hostname-override={NODE}", f"--root-dir={self.root}", f"--runtime-dir={self.directory / 'run'}"),
             *(f"--netns-prefix={PREFIX}", "--sync-frequency=1", "--non-masquerade-cidr=10.244.0.0/16,fd00:10:244::/56"),
             *(f"--tls-cert-file={self.directory / 'kubelet.crt'}",),
@@ -221,10 +224,10 @@ class Machine:
     def _certificates(self) -> None:
         authority = CertificateAuthority.create("test")
         (self.directory / "ca.crt").write_bytes(authority.certificate_pem)
-        loopback = [Address.parse("127.0.0.1"), Address.parse(SERVER_IP)]
+        loopback = [Address.parse("127.0.0.1"), Address.parse(self.server_ip)]
         pairs = {
             "server": authority.issue("kube-apiserver", [], ["localhost"], loopback, server=True),
-            "kubelet": authority.issue("kubelet", [], [NODE], [Address.parse(ip) for ip in NODE_IPS], server=True),
+            "kubelet": authority.issue("kubelet", [], [NODE], [Address.parse(ip) for ip in self.node_ips], server=True),
             "apiserver": authority.issue("kube-apiserver-kubelet-client", [], client=True),
             "node": authority.issue(f"system:node:{NODE}", ["system:nodes"], client=True),
             "admin": authority.issue("admin", ["system:masters"], client=True),
@@ -232,7 +235,8 @@ class Machine:
         for name, (certificate, key) in pairs.items():
             (self.directory / f"{name}.crt").write_bytes(certificate)
             (self.directory / f"{name}.key").write_bytes(key)
-        for name, host in (("node", SERVER_IP), ("admin", "127.0.0.1")):
+        of_server = f"[{self.server_ip}]" if self.server_ip == SERVER_IPS[1] else self.server_ip
+        for name, host in (("node", of_server), ("admin", "127.0.0.1")):
             access = _access(f"https://{host}:{self.port}", authority.certificate_pem, *pairs[name])
             (self.directory / f"{name}.json").write_text(json.dumps(access))
 
@@ -252,7 +256,7 @@ def _access(server: str, authority: bytes, certificate: bytes, key: bytes) -> di
 def _addresses() -> None:
     """The node's and the server's addresses, on the loopback of the namespace."""
     route = netlink.NetlinkSocket(netlink.ROUTE)
-    parsed = [Address.parse(text) for text in (*NODE_IPS, SERVER_IP)]
+    parsed = [Address.parse(text) for text in (*NODE_IPS, *SERVER_IPS)]
     route.request([links.link_up(1), *(links.add_address(1, ip, ip.family.bits) for ip in parsed)])
     route.close()
 
