@@ -28,12 +28,20 @@ class Claims:
     async def adopt(self, informer: Informer[T], obj: T) -> bool:
         """Become the controller of `obj`; False when it is gone, or has changed hands meanwhile."""
         if not self._confirmed:
-            meta = self._owner.metadata
-            live = await self._client.get(self._kind, meta.name, meta.namespace)
-            if live.metadata.uid != meta.uid or live.metadata.deletion_timestamp is not None:
-                return False
-            self._confirmed = True
+            self._confirmed = await self._is_alive()
+        if not self._confirmed:
+            return False
         return await self._patch(informer, obj, msgspec.to_builtins(reference_to(self._owner)))
+
+    async def _is_alive(self) -> bool:
+        meta = self._owner.metadata
+        try:
+            live = (await self._client.get(self._kind, meta.name, meta.namespace)).metadata
+        except StatusError as error:
+            if error.code != 404:
+                raise
+            return False
+        return live.uid == meta.uid and live.deletion_timestamp is None
 
     async def release(self, informer: Informer[T], obj: T) -> None:
         """Stop owning `obj`, which the selector no longer matches."""

@@ -22,6 +22,7 @@ from twinstack.controllers.replicas import wanted as spec_replicas
 from twinstack.controllers.rollout import Limits, Sizes
 
 DEFAULT_HISTORY = 10
+GONE_DELAY = 0.5  # seconds until the watch has told what was deleted under our hands
 
 
 class CreationFailed(NotYet):
@@ -79,6 +80,14 @@ class DeploymentController:
                 self._set_changed(replica_set, None)
 
     async def _sync(self, key: str) -> None:
+        try:
+            await self._advance(key)
+        except StatusError as error:
+            if error.code != 404:
+                raise
+            self._queue.add(key, delay=GONE_DELAY)
+
+    async def _advance(self, key: str) -> None:
         deployment = self._deployments.objects.get(key)
         if deployment is None or deployment.spec.selector is None:
             return
