@@ -69,7 +69,7 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
     """What strategies must know of the flags. Raises FlagError."""
     ranges = service_ranges(args.service_cluster_ip_range)
     if not args.sqlite:
-        raise FlagError("--sqlite must be specified")
+        raise FlagError("--sqlite must be specified: the file in which the server keeps its state")
     if args.network_namespace and not args.advertise_address:
         raise FlagError("--network-namespace needs --advertise-address, the addresses to listen on inside it")
     if bool(args.tls_cert_file) != bool(args.tls_private_key_file):

@@ -12,6 +12,8 @@ DEFAULT_SERVICE_RANGE = "10.0.0.0/24"  # upstream's, deprecated there
 WITHOUT_EFFECT = ("service_account_issuer", "service_account_key_file", "service_account_signing_key_file")
 
 _SMALLEST_RANGE = 8
+_SHORTEST_IPV6_PREFIX = 64
+_RANGE_ADVICE = "write one CIDR block, or one a family, as 10.96.0.0/16,fd00:10:96::/112"
 _HIGHEST_PORT = 65535
 
 
@@ -23,18 +25,17 @@ def service_ranges(text: str) -> tuple[CIDR, ...]:
     """`--service-cluster-ip-range`: one block, or two of different families; the first is the primary one."""
     parts = (text or DEFAULT_SERVICE_RANGE).split(",")
     ranges = [_block(parts[0], "service-cluster-ip-range[0] is not a valid cidr")]
-    if ranges[0].size < _SMALLEST_RANGE:
-        raise FlagError(
-            "error determining service IP ranges for primary service cidr: "
-            f"the service cluster IP range must be at least {_SMALLEST_RANGE} IP addresses"
-        )
+    _check_size(ranges[0], "primary")
     ranges += [_block(part, "service-cluster-ip-range[1] is not an ip net") for part in parts[1:2]]
     if len(parts) > 2:
-        raise FlagError("--service-cluster-ip-range must not contain more than two entries")
-    if len(ranges) == 2 and ranges[0].family is ranges[1].family:
-        raise FlagError(
-            "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family"
-        )
+        raise FlagError(f"--service-cluster-ip-range must not contain more than two entries; {_RANGE_ADVICE}")
+    if len(ranges) == 2:
+        if ranges[0].family is ranges[1].family:
+            raise FlagError(
+                "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family; "
+                f"{_RANGE_ADVICE}"
+            )
+        _check_size(ranges[1], "secondary")
     return tuple(ranges)
 
 
@@ -42,7 +43,18 @@ def _block(text: str, message: str) -> CIDR:
     try:
         return CIDR.parse(text)
     except ValueError as error:
-        raise FlagError(message) from error
+        raise FlagError(f"{message}: {text!r}; {_RANGE_ADVICE}") from error
+
+
+def _check_size(block: CIDR, which: str) -> None:
+    """Refuse at the start what would never give an address later."""
+    prefix = f"error determining service IP ranges for {which} service cidr"
+    if block.size < _SMALLEST_RANGE:
+        problem = f"the service cluster IP range must be at least {_SMALLEST_RANGE} IP addresses"
+        raise FlagError(f"{prefix}: {problem}, {block} has {block.size}; choose a shorter prefix")
+    if block.family is IPFamily.IPV6 and block.prefix < _SHORTEST_IPV6_PREFIX:
+        problem = f"shortest allowed prefix length for service CIDR is {_SHORTEST_IPV6_PREFIX}, got {block.prefix}"
+        raise FlagError(f"{prefix}: {problem}; choose a longer prefix, as /112")
 
 
 def node_ports(text: str) -> range:

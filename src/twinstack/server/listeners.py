@@ -21,6 +21,12 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
 
+_ADVICE = {
+    errno.EADDRINUSE: "stop what listens there, or choose another --secure-port",
+    errno.EADDRNOTAVAIL: "choose a --bind-address that this machine has",
+    errno.EACCES: "choose a --secure-port from 1024 on, or start it as root",
+}
+
 
 def own_listeners(address: Address | None, port: int) -> list[socket.socket]:
     """A socket on `address`; None means every address of both families. Raises OSError."""
@@ -58,7 +64,8 @@ def _bound(address: Address, port: int, *, early: bool = False) -> socket.socket
         listener.bind((str(address), port))
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"listen on {endpoint(address, port)}: {error.strerror}") from error
+        advice = _ADVICE.get(error.errno or 0, "choose another --bind-address")
+        raise OSError(error.errno, f"listen on {endpoint(address, port)}: {error.strerror}; {advice}") from error
     return listener
 
 

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 
-from twinstack.api.errors import qualified
+from twinstack.api.errors import StatusError, qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
 from twinstack.server import event_expiry, kubernetes_service, listeners
@@ -65,6 +65,7 @@ class Process:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._bootstrapped = False
+        self._made: set[Path] = set()  # files that are this start's own: a start that fails takes them back
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -74,13 +75,16 @@ class Process:
         sockets: list[socket.socket] = []
         try:
             http = self._http()
-            context = self._tls()
             sockets += self._sockets()
+            context = self._tls()
             await self._registry.open()
-        except (OSError, StoreError, TokenFileError) as error:
-            log.error("cannot start: %s", error)
+        except (OSError, StoreError, StatusError, TokenFileError) as error:
+            log.error("cannot start: %s", _reason(error))
             for each in sockets:
                 each.close()
+            for path in self._made:
+                path.unlink(missing_ok=True)
+            await self._registry.close()
             return 1
         try:
             await http.start(sockets, context)
@@ -160,9 +164,10 @@ class Process:
         args = self._args
         certificate, key = args.tls_cert_file, args.tls_private_key_file
         if not certificate:
-            certificate, key = self_signed(
-                Path(args.cert_dir), [*_OWN_NAMES, socket.gethostname()], self._own_addresses()
-            )
+            directory, names = Path(args.cert_dir), [*_OWN_NAMES, socket.gethostname()]
+            found = set(directory.glob("*"))
+            certificate, key = self_signed(directory, names, self._own_addresses())
+            self._made = {Path(certificate), Path(key)} - found
         return server_context(certificate, key, args.client_ca_file)
 
     def _own_addresses(self) -> list[Address]:
@@ -225,3 +230,10 @@ class Process:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _reason(error: Exception) -> str:
+    """An operating system's error without its number, with the file it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

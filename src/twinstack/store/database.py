@@ -8,6 +8,7 @@ tombstone) until many of them are purged at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -33,28 +34,45 @@ class Database:
     """One open file, locked against every other process. Raises sqlite3.Error, OSError and StoreError."""
 
     def __init__(self, path: str) -> None:
-        _create_private(path)
+        made = _create_private(path)
         self._tombstones = 0
-        # The executor's single thread opens, uses and closes it.
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
         try:
-            self._prepare(path)
+            # The executor's single thread opens, uses and closes it.
+            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+            try:
+                self._prepare(path)
+            except BaseException:
+                self._connection.close()
+                raise
         except BaseException:
-            self._connection.close()
+            if made:
+                os.unlink(path)
             raise
 
     def _prepare(self, path: str) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")  # before WAL: then no shared memory is used either
+        self._check_owner(path)  # before anything is written
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")  # fsync of the log at every commit
         execute("BEGIN IMMEDIATE")  # takes the lock, for as long as the file is open
-        (found,) = execute("PRAGMA user_version").fetchone()
-        if found not in (0, _FORMAT):
-            raise StoreError(f"{path} has format {found}, this version reads format {_FORMAT}")
         execute(f"PRAGMA user_version = {_FORMAT}")
         execute(_CREATE)
         execute("COMMIT")
+        (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+    def _check_owner(self, path: str) -> None:
+        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if found not in (0, _FORMAT):
+            raise StoreError(
+                f"{path} has format {found}, this version reads format {_FORMAT}: "
+                "use the version that wrote it, or name another file"
+            )
+        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if found == 0 and tables:
+            raise StoreError(f"{path} is the database of another program: name another file")
 
     def load(self) -> tuple[int, list[Record]]:
         """The highest revision ever written, and everything stored."""
@@ -111,14 +129,46 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + _ROWS_A_STATEMENT]
 
 
-def _create_private(path: str) -> None:
-    """Secrets live in it: mode 0600 from the first moment. SQLite gives its log the same mode."""
+def _create_private(path: str) -> bool:
+    """Secrets live in it: mode 0600 from the first moment. SQLite gives its log the same mode. False if it is there."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return
+        return False
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return True
+
+
+def advice(error: sqlite3.Error | OSError) -> str:
+    """Why a file cannot be used, and what to do about it."""
+    if isinstance(error, OSError):
+        what = error.strerror or str(error)
+        return f"{what}: {_OS_ADVICE.get(error.errno or 0, 'name another file')}"
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return f"{error}: {_SQLITE_ADVICE.get(code, 'name another file')}"
+
+
+_DAMAGED = "put a copy of it in its place, or move it away to begin with an empty one"
+_NO_SPACE = "make room, or name a file elsewhere"
+_OS_ADVICE = {
+    errno.ENOENT: "make its directory first",
+    errno.ENOTDIR: "name a file in a directory",
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EROFS: "name a file elsewhere",
+    errno.EACCES: "let this user write there, or name a file elsewhere",
+}
+_SQLITE_ADVICE = {
+    sqlite3.SQLITE_BUSY: "stop the process that has it open, or name another file",
+    sqlite3.SQLITE_CANTOPEN: "name a file that can be read and written",
+    sqlite3.SQLITE_READONLY: "let this user write it, or name another file",
+    sqlite3.SQLITE_FULL: _NO_SPACE,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_ERROR: _DAMAGED,
+    sqlite3.SQLITE_IOERR: "look at the disk; then put a copy of the file in its place",
+}

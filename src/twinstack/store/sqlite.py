@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from twinstack.store.base import Conflict, Event, Operation, Put, Record, StoreError
-from twinstack.store.database import Database
+from twinstack.store.database import Database, advice
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class SQLiteStore:
             self._revision, records = await self._on_writer(self._database.load)
         except (sqlite3.Error, OSError) as error:
             await self._release()
-            raise StoreError(f"cannot open the store {self._path}: {error}") from error
+            raise StoreError(f"the store {self._path}: {advice(error)}") from error
         self._revisions = {record.key: record.revision for record in records}
         return self._revision, records
 

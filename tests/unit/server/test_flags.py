@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,10 @@ from twinstack.server.flags import FlagError, advertised, authorization_mode, no
 TOO_SMALL = (
     "error determining service IP ranges for primary service cidr: "
     "the service cluster IP range must be at least 8 IP addresses"
+)
+TOO_LARGE = (
+    "error determining service IP ranges for primary service cidr: "
+    "shortest allowed prefix length for service CIDR is 64, got 48"
 )
 V4, V6 = CIDR.parse("10.96.0.0/16"), CIDR.parse("fd00:96::/112")
 
@@ -47,12 +52,15 @@ def test_service_ranges() -> None:
             "fd00::/126",
             TOO_SMALL,
         ),
+        ("10.96.0.0/16,fd00::/127", TOO_SMALL.replace("primary", "secondary")),
+        ("fd00::/48", TOO_LARGE),
     ],
 )
 def test_bad_service_ranges(text: str, message: str) -> None:
     with pytest.raises(FlagError) as caught:
         service_ranges(text)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message), "kube-apiserver's words come first"
+    assert re.search("; (write|choose)", str(caught.value)), "and then what to do"
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535))
