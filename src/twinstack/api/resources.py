@@ -101,6 +101,7 @@ def _group(group: str, version: str = "v1") -> Callable[..., Resource]:
 _core = _group("")
 _apps = _group("apps")
 _events = _group("events.k8s.io")
+_authentication = _group("authentication.k8s.io")
 _autoscaling_v1 = _group("autoscaling")
 _autoscaling_v2 = _group("autoscaling", "v2")
 _batch = _group("batch")
@@ -207,6 +208,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     _apps("statefulsets", "StatefulSet", _SCALE, _STATUS, short_names=("sts",), categories=_ALL, **_COUNTED),
     _events("events", "Event", short_names=("ev",), fields=_EVENTS_V1_FIELDS, storage="events/", **_UPSERT),
+    _authentication("selfsubjectreviews", "SelfSubjectReview", verbs=("create",), **_CLUSTER),
     _autoscaling_v2(
         "horizontalpodautoscalers", "HorizontalPodAutoscaler", _STATUS, short_names=("hpa",), categories=_ALL
     ),

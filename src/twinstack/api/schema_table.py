@@ -73,6 +73,14 @@ def type_of_kind(api_version: str, kind: str) -> str | None:
     return _table().kinds.get(f"{api_version}.{kind}")
 
 
+def kinds_of_types() -> dict[str, list[str]]:
+    """The kinds that every type is, as `v1.Service` or `apps/v1.Deployment`; made anew at each call."""
+    kinds: dict[str, list[str]] = {}
+    for kind, type_name in _table().kinds.items():
+        kinds.setdefault(type_name, []).append(kind)
+    return kinds
+
+
 def field_at(type_name: str, path: tuple[str, ...]) -> Field | None:
     """The field that a path of names leads to, through lists and maps of objects."""
     found: Field | None = None

@@ -117,6 +117,10 @@ class App:
             return Response(status=200, body=version_document())
         if path == "/openapi/v2":
             return openapi.answer(request)
+        if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
+            from twinstack.server import openapi_v3  # rarely asked for
+
+            return openapi_v3.answer(request)
         if path == "/metrics":
             return Response(status=200, body=self._counters.text(), content_type=metrics.CONTENT_TYPE)
         return self._discovery.answer(request) or self._health.answer(request)
@@ -153,4 +157,4 @@ def _for_people(request: Request) -> bool:
 
 def _indented(answer: Response) -> Response:
     body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
-    return msgspec.structs.replace(answer, body=msgspec.json.format(body, indent=2))
+    return msgspec.structs.replace(answer, body=msgspec.json.format(body, indent=2)) if body else answer

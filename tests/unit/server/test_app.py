@@ -131,12 +131,14 @@ def test_pages(site: Setting) -> None:
     assert version["gitVersion"].startswith("v1.36.")
     assert json.loads(site.text("/apis"))["kind"] == "APIGroupList"
     assert json.loads(site.text("/openapi/v2"))["swagger"] == "2.0"
+    assert "api/v1" in json.loads(site.text("/openapi/v3"))["paths"]
+    assert json.loads(site.text("/openapi/v3/apis/apps/v1/"))["openapi"] == "3.0.0"
     assert site.failure("/version", 405, method="POST")["reason"] == "MethodNotAllowed"
     site.text("/version", method="HEAD")
 
 
 def test_unknown_paths(site: Setting) -> None:
-    for path in ("/nosuch", "/apis/nosuch.io/v1", "/openapi/v3", "/"):
+    for path in ("/nosuch", "/apis/nosuch.io/v1", "/openapi/v3/api/v2", "/"):
         assert site.text(path, 404) == "404 page not found\n"
     for path in ("/api/v1/nosuch", "/apis/apps/v1/services"):
         assert site.failure(path, 404)["message"] == "the server could not find the requested resource"
@@ -147,6 +149,11 @@ def test_people_get_indented_json(site: Setting) -> None:
     for agent in ("curl/8.1", "Wget/1", "Mozilla/5.0 (X11)"):
         assert site.text("/api/v1/pods", user_agent=agent) == indented
     assert site.text("/api/v1/pods?pretty=true") == indented
+    assert site.text("/openapi/v3/api/v1?hash=old", 301, user_agent="curl/8.1") == ""
+    unchanged = site.ask("/openapi/v2")
+    assert isinstance(unchanged, Response)
+    known = dict(unchanged.headers)["ETag"]
+    assert site.text("/openapi/v2", 304, if_none_match=known, user_agent="curl/8.1") == "", "nothing to indent"
     assert "\n" not in site.text("/api/v1/pods?pretty=false", user_agent="curl/8.1")
     assert "\n" not in site.text("/api/v1/pods", user_agent="kubectl/v1.36")
 

@@ -21,6 +21,7 @@ from twinstack.server.plans import Written
 from twinstack.server.registry import Registry
 from twinstack.server.representation import choose
 from twinstack.server.selection import Selection
+from twinstack.server.selfreview import SELF_SUBJECT_REVIEWS, review_self
 from twinstack.server.subresources import shape_of
 from twinstack.server.versions import Version, view_of
 
@@ -41,6 +42,8 @@ class Writing:
         with _warning(warnings):
             if route.subresource == "eviction":
                 written = await evict(self._registry, route, obj, request.user, options)
+            elif route.resource is SELF_SUBJECT_REVIEWS:
+                written = review_self(request.user)
             else:
                 written = await self._registry.create(route, obj, request.user, options)
         return self._answer(request, route, written, warnings)
