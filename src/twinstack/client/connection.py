@@ -85,10 +85,12 @@ class Connection(asyncio.Protocol):
         return self.status
 
     async def body(self) -> bytes:
-        """The whole body."""
+        """The whole body, however long."""
+        parts = [self._take()]
         while not self._complete:
             await self._more()
-        return self._take()
+            parts.append(self._take())  # else reading would stay paused
+        return b"".join(parts)
 
     async def chunk(self) -> bytes:
         """What has come of the body since the last call; waits for something, empty at the end."""

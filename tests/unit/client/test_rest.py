@@ -63,6 +63,22 @@ def test_the_verbs_say_what_the_api_wants() -> None:
     uvloop.run(main())
 
 
+def test_an_answer_may_be_longer_than_what_is_read_ahead() -> None:
+    async def behaviour(call: Call, reply: Reply) -> None:
+        reply.text(json.dumps({"long": "x" * (5 << 20)}))
+
+    async def main() -> None:
+        async with api_stub(behaviour) as stub:
+            client = Client(ClusterAccess(server=stub.url), user_agent="test")
+            for _ in range(2):
+                async with asyncio.timeout(5):
+                    assert len(await client.request("GET", "/long")) > 5 << 20
+            assert stub.connections == 1
+            await client.close()
+
+    uvloop.run(main())
+
+
 def test_a_refusal_is_a_status_error() -> None:
     async def behaviour(call: Call, reply: Reply) -> None:
         if call.path.endswith("page"):
