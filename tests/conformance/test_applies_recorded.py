@@ -46,8 +46,8 @@ def filled(value: Any, live: Any) -> Any:
         have = live if isinstance(live, dict) else {}
         return {key: filled(item, have.get(key)) for key, item in value.items()}
     if isinstance(value, list):
-        have = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
-        return [filled(item, each) for item, each in zip(value, have, strict=True)]
+        there = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
+        return [filled(item, each) for item, each in zip(value, there, strict=True)]
     return value
 
 

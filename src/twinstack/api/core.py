@@ -183,7 +183,6 @@ class PodSpec(Struct):
     priority: int = 0
     preemption_policy: str = ""
     overhead: dict[str, Any] = {}
-    resources: dict[str, Any] | None = None
     scheduler_name: str = ""
     scheduling_gates: list[dict[str, Any]] = []
     readiness_gates: list[dict[str, Any]] = []

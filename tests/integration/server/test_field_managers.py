@@ -66,7 +66,7 @@ def test_managers_come_from_the_query_or_the_user_agent(tmp_path: Path) -> None:
         async with served(tmp_path / "db") as api:
             agent = {"user-agent": "kubectl-create/v1.36 (linux)"}
             made = await api.call("POST", MAPS, config_map(a="1"), **agent)
-            data = {"f:data": {".": {}, "f:a": {}}}
+            data: JSON = {"f:data": {".": {}, "f:a": {}}}
             assert owners(made.body) == {("kubectl-create", "Update"): data}
             patched = await api.call("PATCH", f"{MAPS}/a?fieldManager=me", {"data": {"b": "1"}}, MERGE)
             assert owners(patched.body) == {
@@ -143,7 +143,7 @@ def test_scaling_takes_the_replicas_from_their_manager(tmp_path: Path) -> None:
     async def run() -> None:
         async with served(tmp_path / "db") as api:
             await apply(api, f"{DEPLOYMENTS}/a", deployment(1), "alpha")
-            replicas = {"f:spec": {"f:replicas": {}}}
+            replicas: JSON = {"f:spec": {"f:replicas": {}}}
             scaled = await api.call("PUT", f"{DEPLOYMENTS}/a/scale?fieldManager=hpa", scale(3))
             assert (scaled.code, scaled.body["spec"]) == (200, {"replicas": 3})
             found = owners((await api.call("GET", f"{DEPLOYMENTS}/a")).body)

@@ -167,7 +167,10 @@ def test_one_manager_has_exactly_what_it_applied_last(first: JSON, config: JSON)
     live, managers = started(first)
     obj, after = apply_to(live, config, managers, ALPHA, force=False)
     fresh, managers = started(config)
-    sort = lambda containers: sorted(containers or [], key=lambda item: str(item["name"]))  # noqa: E731
+
+    def sort(containers: list[JSON] | None) -> list[JSON]:
+        return sorted(containers or [], key=lambda item: str(item["name"]))
+
     for each in (obj, fresh):
         for container in each["spec"]["template"]["spec"].get("containers") or []:
             container["env"] = sort(container.get("env"))

@@ -79,5 +79,6 @@ def test_paths_in_the_order_of_messages() -> None:
 
 
 def test_what_is_no_field_set() -> None:
+    value: object
     for value in ([], 5, {"f:a": 5}, {"x:a": {}}, {"k:{": {}}, {"k:5": {}}, {"i:x": {}}, {"a": {}}):
         assert not is_field_set(value)
