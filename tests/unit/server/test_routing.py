@@ -129,6 +129,14 @@ def test_reads_back_every_path_that_the_table_writes(
         ("OPTIONS", "/api/v1/namespaces/ns/services", None),
         ("GET", "/api/v1/namespaces/ns/bindings", None),
         ("DELETE", "/api/v1/namespaces/ns/pods/p/log", None),
+        ("GET", "/api/v1/namespaces/ns/pods/p/exec", "get"),
+        ("POST", "/api/v1/namespaces/ns/pods/p/portforward", "create"),
+        ("PUT", "/api/v1/namespaces/ns/pods/p/attach", None),
+        ("GET", "/api/v1/namespaces/ns/pods/https:p:443/proxy/a/b", "get"),
+        ("HEAD", "/api/v1/namespaces/ns/services/s/proxy", "get"),
+        ("POST", "/api/v1/nodes/n/proxy/", "create"),
+        ("OPTIONS", "/api/v1/nodes/n/proxy/", "options"),
+        ("TRACE", "/api/v1/nodes/n/proxy/", None),
     ],
 )
 def test_verbs(method: str, path: str, verb: str | None) -> None:
@@ -140,6 +148,18 @@ def test_verbs(method: str, path: str, verb: str | None) -> None:
     with pytest.raises(StatusError) as caught:
         routing.verb_of(request(method, path), route)
     assert (caught.value.code, caught.value.reason) == (405, "MethodNotAllowed")
+
+
+def test_a_websocket_needs_what_a_post_would() -> None:
+    for path, verb, further in (
+        ("/api/v1/namespaces/ns/pods/p/exec", "get", "create"),
+        ("/api/v1/namespaces/ns/pods/p/exec", "create", None),
+        ("/api/v1/namespaces/ns/pods/p/log", "get", None),
+        ("/api/v1/namespaces/ns/pods/p", "get", None),
+    ):
+        route = routing.parse(path)
+        assert route is not None
+        assert routing.further_verb(verb, route) == further
 
 
 @pytest.mark.parametrize(
