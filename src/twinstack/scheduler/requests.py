@@ -79,9 +79,10 @@ def _amounts(written: Mapping[str, Any] | None) -> Counter[str]:
 
 
 def _host_ports(pod: Pod) -> frozenset[HostPort]:
+    sidecars = [container for container in pod.spec.init_containers if container.restart_policy == "Always"]
     return frozenset(
         ("" if port.host_ip in _ALL_ADDRESSES else port.host_ip, port.protocol or "TCP", port.host_port)
-        for container in pod.spec.containers
+        for container in (*pod.spec.containers, *sidecars)
         for port in container.ports
         if port.host_port
     )

@@ -102,8 +102,12 @@ def test_host_ports() -> None:
         ContainerPort(container_port=2),
         ContainerPort(container_port=1, host_port=82, host_ip="10.0.0.1"),
     ]
-    taken = footprint(pod(containers=[container(ports=ports)])).ports
-    assert taken == {("", "TCP", 80), ("", "UDP", 81), ("10.0.0.1", "TCP", 82)}
+    before = [
+        container(ports=[ContainerPort(container_port=1, host_port=90)], restart_policy="Always"),
+        container(ports=[ContainerPort(container_port=1, host_port=91)]),
+    ]
+    taken = footprint(pod(containers=[container(ports=ports)], init_containers=before)).ports
+    assert taken == {("", "TCP", 80), ("", "UDP", 81), ("10.0.0.1", "TCP", 82), ("", "TCP", 90)}
     assert collide(taken, {("fd00::1", "TCP", 80)})
     assert collide(taken, {("", "TCP", 82)})
     assert not collide(taken, {("", "UDP", 80), ("10.0.0.2", "TCP", 82)})
