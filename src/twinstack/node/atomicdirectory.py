@@ -40,13 +40,21 @@ def write(directory: Path, files: Mapping[str, Content], group: int | None = Non
     for top in shown:
         link = directory / top
         if not link.is_symlink():
+            _discard(link)
             link.symlink_to(f"{_LINK}/{top}")
     for entry in os.listdir(directory):
         if not entry.startswith("..") and entry not in shown:
-            (directory / entry).unlink()
+            _discard(directory / entry)
     if current is not None:
         shutil.rmtree(current)
     return True
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _current(directory: Path) -> Path | None:

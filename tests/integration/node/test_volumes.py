@@ -160,6 +160,12 @@ def test_a_directory_that_changes_at_once(tmp_path: Path) -> None:
     assert atomicdirectory.write(tmp_path, {"e": Content(b"4")})
     assert sorted(name for name in os.listdir(tmp_path) if not name.startswith("..")) == ["e"]
     assert len(os.listdir(tmp_path)) == 3  # the link, what it leads to, and the file
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "g").touch()
+    (tmp_path / "h").touch()
+    assert atomicdirectory.write(tmp_path, {"h": Content(b"5")})  # what somebody else left there goes
+    assert (tmp_path / "h").is_symlink()
+    assert len(os.listdir(tmp_path)) == 3
     assert atomicdirectory.write(tmp_path, {})
     assert len(os.listdir(tmp_path)) == 2
 

@@ -142,8 +142,10 @@ class ContainerDirectory:
 
     def groups(self) -> list[str]:
         """The control groups that hold it to its limits, as long as it runs."""
-        content = _read(self.path / "start")
-        return list(marshal.loads(content)["cgroups"]) if content else []
+        try:
+            return list(marshal.loads(_read(self.path / "start")).get("cgroups", []))
+        except (EOFError, ValueError, TypeError):
+            return []  # half made, or not at all
 
     def _last_words(self) -> bytes:
         try:
