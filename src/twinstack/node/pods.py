@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from twinstack.api import core, times
 from twinstack.api.meta import Condition
+from twinstack.ip import Address
 from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
 from twinstack.node.runtime.base import Container, Phase
 
@@ -33,6 +34,14 @@ class Situation(NamedTuple):
     ended: bool = False
     waiting: Mapping[str, Waiting] = {}
     failure: Waiting | None = None
+
+
+def host_network_ips(pod: core.Pod, node_ips: Sequence[str]) -> list[str]:
+    """The addresses of a pod on the node's network: the first that was shown stays the first for good."""
+    if not pod.status.pod_ip:
+        return list(node_ips)
+    family = Address.parse(pod.status.pod_ip).family
+    return [pod.status.pod_ip, *(ip for ip in node_ips if Address.parse(ip).family is not family)]
 
 
 def pod_status(pod: core.Pod, situation: Situation, now: str = "") -> core.PodStatus:

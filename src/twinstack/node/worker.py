@@ -214,7 +214,7 @@ class PodWorker:
 
     def _addresses(self, pod: core.Pod) -> Addresses:
         if pod.spec.host_network:
-            return Addresses(self._node.node_ips, self._node.node_ips)
+            return Addresses(pods.host_network_ips(pod, self._node.node_ips), self._node.node_ips)
         own = order_by_family(self._node.network.addresses(self._uid), self._node.primary)
         return Addresses([str(address) for address in own], self._node.node_ips)
 

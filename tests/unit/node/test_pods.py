@@ -11,7 +11,7 @@ from twinstack.api import times
 from twinstack.api.core import ContainerStatus, Pod, PodIP, PodStatus
 from twinstack.api.meta import Condition
 from twinstack.node.lifecycle import View, Waiting
-from twinstack.node.pods import Situation, pod_status
+from twinstack.node.pods import Situation, host_network_ips, pod_status
 from twinstack.node.probes.state import Health
 
 NOW = "2026-01-31T12:00:00Z"
@@ -108,6 +108,23 @@ def test_addresses_outlive_the_network() -> None:
     of = pod(policy="Never", status=PodStatus(pod_ip=OWN[0], pod_ips=[PodIP(ip=ip) for ip in OWN]))
     status = status_of(of, view(run("c", code=0), sandbox=0), ended=True)
     assert (status.pod_ip, [entry.ip for entry in status.pod_ips]) == (OWN[0], OWN)
+
+
+@pytest.mark.parametrize(
+    ("shown", "node", "expected"),
+    [
+        ([], HOST, HOST),
+        ([HOST[0]], HOST, HOST),  # the node gained a family
+        ([HOST[1]], HOST, HOST[::-1]),
+        (HOST, HOST[::-1], HOST),  # its families changed places
+        (HOST, HOST[:1], HOST[:1]),
+        (["172.30.0.9"], HOST, ["172.30.0.9", HOST[1]]),
+    ],
+)
+def test_addresses_on_the_nodes_network(shown: list[str], node: list[str], expected: list[str]) -> None:
+    of = pod(host_network=True)
+    of.status.pod_ip, of.status.pod_ips = shown[0] if shown else "", [PodIP(ip=ip) for ip in shown]
+    assert host_network_ips(of, node) == expected
 
 
 def test_a_crash_loop() -> None:
