@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions
 from twinstack.server.strategy.base import Reader, ServerConfig, WriteContext
 from twinstack.server.strategy.registry import strategy_for
+from twinstack.server.uuids import random_uuid
 from twinstack.server.versions import Version, View, view_of
 from twinstack.store import Delete, Operation, Put
 
@@ -131,7 +131,7 @@ class Planner:
         preconditions.check_namespace(self._reader, route, name, creating=True)
         now = times.now()
         meta["name"] = name
-        uid = str(uuid.uuid4())
+        uid = random_uuid()
         objectmeta.fill_created(meta, namespace=route.namespace, uid=uid, now=now, counts=row.generation)
         repeated = objectmeta.merge_owners(meta)
         strategy = strategy_for(row)

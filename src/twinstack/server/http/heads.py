@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+
+from twinstack.server.uuids import random_uuid
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -28,12 +29,6 @@ def http_date() -> str:
         _date_second = second
         _date_text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
     return _date_text
-
-
-def audit_id() -> str:
-    """A random UUID (version 4): a label for logs, no secret."""
-    bits = f"{random.getrandbits(128):032x}"
-    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
 
 def warning_fields(warnings: Sequence[str]) -> list[str]:
@@ -64,7 +59,7 @@ def response_head(
     An answer without a body needs an empty `content_type`: caches put the headers of a 304 on what they hold.
     """
     lines = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"
-    lines += f"Audit-Id: {request_id or audit_id()}\r\nDate: {http_date()}\r\n"
+    lines += f"Audit-Id: {request_id or random_uuid()}\r\nDate: {http_date()}\r\n"
     if content_type:
         lines += f"Content-Type: {content_type}\r\n"
     cached = False

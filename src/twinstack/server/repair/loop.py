@@ -22,7 +22,14 @@ from twinstack.server.repair.addresses import record_finding, service_findings
 from twinstack.server.repair.findings import Finding
 from twinstack.server.repair.mending import Mender
 from twinstack.server.repair.ports import Leaks, held_ports, port_findings
-from twinstack.server.repair.stored import IP_ADDRESSES, SERVICE_CIDRS, SERVICES, StoredState, owner_of
+from twinstack.server.repair.stored import (
+    IP_ADDRESSES,
+    SERVICE_CIDRS,
+    SERVICES,
+    StoredState,
+    owner_of,
+    same_addresses,
+)
 from twinstack.server.strategy.service_ports import port_key
 from twinstack.server.watchers import Change
 from twinstack.store import Delete
@@ -83,8 +90,9 @@ class Repair:
         collection(SERVICE_CIDRS).observe(lambda _: self._wake.set())
 
     def _service_changed(self, change: Change) -> None:
-        self._services.add(change.key)
-        self._wake.set()
+        if change.old is None or change.new is None or not same_addresses(change.old.value, change.new.value):
+            self._services.add(change.key)
+            self._wake.set()
 
     def _record_changed(self, change: Change) -> None:
         """Its Service is looked at, too: it may miss the record now."""
@@ -151,7 +159,12 @@ class Repair:
 
     def _judge_service(self, state: StoredState, key: str) -> Iterable[Finding]:
         service = state.service_at(key)
-        return () if service is None else service_findings(service, state, times.now())
+        if service is None:
+            return ()
+        findings = list(service_findings(service, state, times.now()))
+        if not findings:  # then its records are right, too
+            self._records.difference_update(state.keys_of_records(service))
+        return findings
 
     def _judge_record(self, state: StoredState, key: str) -> Iterable[Finding]:
         record = state.record_at(key)

@@ -11,6 +11,7 @@ from twinstack.api.networking import IPAddress, ServiceCIDR
 from twinstack.api.resources import resource
 from twinstack.api.validation import parse_sloppy_cidr
 from twinstack.ip import CIDR, Address
+from twinstack.server.repair.addresses import address_of, cluster_ips
 from twinstack.server.strategy.service_ports import PORT_KEYS
 from twinstack.server.watchcache import WatchCache
 
@@ -62,6 +63,12 @@ class StoredState:
     def recorded_ports(self) -> set[int]:
         return {int(key.removeprefix(PORT_KEYS)) for key in self._cache.other_keys(PORT_KEYS)}
 
+    def keys_of_records(self, service: Service) -> Iterator[str]:
+        for text in cluster_ips(service):
+            address = address_of(text)
+            if address is not None:
+                yield IP_ADDRESSES.key("", str(address))
+
     def service_keys(self) -> set[str]:
         return {version.key for version in self._services.versions(SERVICES.prefix)}
 
@@ -73,3 +80,13 @@ def owner_of(value: bytes) -> str:
     """The storage key of the Service that an IPAddress object names; empty without one."""
     parent = _record(value).spec.parent_ref
     return SERVICES.key(parent.namespace, parent.name) if parent is not None else ""
+
+
+def same_addresses(old: bytes, new: bytes) -> bool:
+    """Whether two versions of a Service have the same text in `clusterIPs`: what most changes leave alone."""
+    return _addresses_text(old) == _addresses_text(new) != b""
+
+
+def _addresses_text(value: bytes) -> bytes:
+    start = value.find(b'"clusterIPs":[')
+    return value[start : value.find(b"]", start)] if start >= 0 else b""

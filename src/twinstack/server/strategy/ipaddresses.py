@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -13,6 +12,7 @@ from twinstack.api.networking import IPAddressSpec, ParentReference
 from twinstack.api.validation import canonical_ip, dns_subdomain, each, path_segment
 from twinstack.ip import Address
 from twinstack.server.strategy.base import JSON, Strategy, WriteContext
+from twinstack.server.uuids import random_uuid
 
 FAMILY_LABEL = "ipaddress.kubernetes.io/ip-family"
 MANAGED_LABEL = "ipaddress.kubernetes.io/managed-by"
@@ -36,7 +36,7 @@ def allocated_address(address: Address, namespace: str, service: str, now: str) 
         "kind": "IPAddress",
         "metadata": {
             "name": str(address),
-            "uid": str(uuid.uuid4()),
+            "uid": random_uuid(),
             "resourceVersion": "",
             "creationTimestamp": now,
             "labels": {FAMILY_LABEL: str(address.family), MANAGED_LABEL: ALLOCATOR},

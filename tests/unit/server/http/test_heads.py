@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.server.http.heads import audit_id, http_date, response_head, warning_fields
+from twinstack.server.http.heads import http_date, response_head, warning_fields
 
 
 def head(status: int = 200, **more: object) -> list[str]:
@@ -39,12 +39,6 @@ def test_a_handler_may_say_how_to_cache() -> None:
 def test_the_date_is_now() -> None:
     parsed = email.utils.parsedate_to_datetime(http_date()).timestamp()
     assert abs(parsed - time.time()) < 2
-
-
-def test_audit_ids_differ() -> None:
-    ids = {audit_id() for _ in range(1000)}
-    assert len(ids) == 1000
-    assert {(each[14], each[19], len(each)) for each in ids} == {("4", "a", 36)}
 
 
 def test_warnings_are_quoted_said_once_and_bounded() -> None:
