@@ -97,3 +97,22 @@ def test_the_signal_that_a_container_asks_for(machine: Machine) -> None:
     with (machine.root / "pods" / pod.metadata.uid / "containers" / "c" / "0.log").open() as log:
         machine.end("signal", grace=10)
         assert log.read().endswith("usr1\n")
+
+
+def test_a_pod_that_is_deleted_while_its_hook_is_at_work(machine: Machine) -> None:
+    machine.create("early", shell(LOOP, **hooks(postStart=run("sleep 60"))))
+    machine.event("early", "Started")
+    begin = time.monotonic()
+    machine.end("early", grace=5)
+    assert time.monotonic() - begin < 4
+
+
+def test_sidecars_end_when_the_work_is_done(machine: Machine) -> None:
+    sidecar = shell("trap 'echo told; exit 0' TERM; echo up; while :; do sleep 0.05; done", restartPolicy="Always")
+    machine.create("work", shell("echo done"), init=[sidecar], restartPolicy="Never")
+    pod = machine.pod("work", lambda pod: pod.status.phase == "Succeeded", "success")
+    (status,) = pod.status.init_container_statuses
+    assert status.state.terminated is not None
+    assert machine.log("work", "?container=i") == "up\ntold\n"
+    assert ("Killing", "spec.initContainers{i}", "Stopping container i") in machine.events("work")
+    machine.end("work")
