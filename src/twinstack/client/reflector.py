@@ -105,7 +105,7 @@ class Reflector(ABC, Generic[T]):
             except ConnectionRefusedError as error:
                 failure = str(error)
                 self._pause = min(self._pause, LONGEST_REFUSED)
-            except (OSError, msgspec.DecodeError) as error:
+            except (OSError, msgspec.DecodeError, ValueError) as error:  # also a version that is no number
                 failure = str(error) or type(error).__name__
             if loop.time() - started > SETTLED:
                 self._pause = FIRST_PAUSE
