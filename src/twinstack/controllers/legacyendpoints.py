@@ -16,7 +16,10 @@ FOREIGN_CHANGE_DELAY = 1.0  # seconds before a change that is not ours is looked
 
 
 class EndpointsController:
-    """Follows Services and Pods; an object whose Service has gone goes too."""
+    """Follows Services and Pods; an object whose Service goes, or went before the start, goes too.
+
+    One that somebody makes before its Service stays.
+    """
 
     def __init__(self, context: Context, *, batch_period: float = 0.0) -> None:
         """Pod changes wait `batch_period` seconds for others to come."""
@@ -26,6 +29,7 @@ class EndpointsController:
         self._queue = WorkQueue("endpoints")
         self._triggers = TriggerTimes()
         self._own_write = False  # while the informer is told of a write of ours
+        self._starting = False  # while the objects that are there already are told
         self._services = context.informers.of(SERVICES)
         self._pods = context.informers.of(PODS)
         self._endpoints = context.informers.of(ENDPOINTS)
@@ -35,7 +39,9 @@ class EndpointsController:
         await synced(self._services, self._pods, self._endpoints)
         self._services.subscribe(self._service_changed)
         self._pods.subscribe(self._pod_changed)
+        self._starting = True
         self._endpoints.subscribe(self._endpoints_changed)
+        self._starting = False
         await self._queue.run(self._sync)
 
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
@@ -51,9 +57,12 @@ class EndpointsController:
 
     def _endpoints_changed(self, old: Endpoints | None, new: Endpoints | None) -> None:
         endpoints = new or old
-        if endpoints is not None and not self._own_write:
-            delay = 0.0 if endpoints.key not in self._services.objects else FOREIGN_CHANGE_DELAY
-            self._queue.add(endpoints.key, delay=delay)
+        if endpoints is None or self._own_write:
+            return
+        if endpoints.key in self._services.objects:
+            self._queue.add(endpoints.key, delay=FOREIGN_CHANGE_DELAY)
+        elif self._starting:
+            self._queue.add(endpoints.key)
 
     async def _sync(self, key: str) -> None:
         service, existing = self._services.objects.get(key), self._endpoints.objects.get(key)

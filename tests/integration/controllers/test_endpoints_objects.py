@@ -88,6 +88,10 @@ def test_endpoints_of_a_service_that_went_meanwhile_go_at_start(server: Bed) -> 
         async with running(client, EndpointsController):
             await eventually(partial(gone, client, "left"), bool)
             assert not await gone(client, "lock")
+            await client.create(ENDPOINTS, {"metadata": {"name": "early", "namespace": "default"}})
+            await client.create(SERVICES, service("later", selector={"app": "later"}))
+            await eventually(partial(client.get, ENDPOINTS, "later", "default"), lambda _: True)
+            assert not await gone(client, "early"), "what comes before its Service stays"
 
     run(server, scenario)
 
