@@ -27,7 +27,8 @@ from tests.integration.controllers.bed import Bed, connected, empty_bed
 RECORDING = Path(__file__).with_name("kubectl-session.jsonl.xz")
 KUBECTL = Path(sys.executable).with_name("kubectl")
 PATIENCE = 1.5  # seconds in which what is read may come to be as recorded
-READING = ("get", "describe", "logs", "diff", "cluster-info", "api-resources", "top")
+READING = ("get", "describe", "logs", "diff", "cluster-info", "api-resources", "top", "wait")
+READING_ROLLOUTS = ("history", "status")
 
 FILES = {
     "demo.yaml": """
@@ -118,8 +119,9 @@ class Session:
             (self._directory / name).write_text(text)
 
     def run(self, *args: str) -> tuple[int, str]:
+        missing = str(self._directory / "nonexistent")
         done = subprocess.run(
-            [KUBECTL, *args],
+            [KUBECTL, *(missing if arg == "/nonexistent" else arg for arg in args)],
             cwd=self._directory,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -127,7 +129,7 @@ class Session:
             timeout=30,
             check=False,
         )
-        return done.returncode, done.stdout.decode()
+        return done.returncode, done.stdout.decode().replace(missing, "/nonexistent")
 
     def replay(self, step: Step) -> str:
         """Empty when the answer is as recorded, else what it was."""
@@ -138,10 +140,14 @@ class Session:
             got = f"exit {code}\n{comparable(step.args, output, port=self._cluster.port)}"
             if got == expected:
                 return ""
-            if step.args[0] not in READING or time.monotonic() > end:
+            if not _only_reads(step.args) or time.monotonic() > end:
                 lines = unified_diff(expected.splitlines(), got.splitlines(), "recorded", "here", lineterm="", n=2)
                 return "\n".join([f"{step.number}: kubectl {' '.join(step.args)}", *lines, ""])
             time.sleep(0.1)
+
+
+def _only_reads(args: list[str]) -> bool:
+    return args[0] in READING or (args[0] == "rollout" and args[1] in READING_ROLLOUTS)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from twinstack.controllers.nodettl import NodeTTLController
 from twinstack.controllers.podgc import PodGarbageController
 from twinstack.controllers.tainteviction import TaintEvictionController
 
-QUICK = Patience(grace=0.5, startup=0.5, period=0.1)
+QUICK = Patience(grace=1.0, startup=1.0, period=0.1)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ BLOCKED = (
 
 def test_ranges_are_ready_and_stay_while_somebody_has_an_address_of_them(server: Bed) -> None:
     async def scenario(client: Client) -> None:
-        async with running(client, partial(ServiceCIDRController, grace=1.0)):
+        async with running(client, partial(ServiceCIDRController, grace=2.0)):
             await make(client, "extra", "10.97.0.0/24", "fd00:97::/120")
             get = partial(client.get, SERVICE_CIDRS, "extra")
             for name in ("kubernetes", "extra"):
@@ -64,7 +64,7 @@ def test_ranges_are_ready_and_stay_while_somebody_has_an_address_of_them(server:
             freed = time.monotonic()
             await client.delete(SERVICES, "holder", "default")
             await eventually(partial(is_gone, client, "extra"), bool)
-            assert time.monotonic() - freed < 2
+            assert time.monotonic() - freed < 4
 
             # Nothing of this one is in use, yet a server may still be allocating from it for a while.
             await make(client, "unused", "10.98.0.0/24")
@@ -72,7 +72,7 @@ def test_ranges_are_ready_and_stay_while_somebody_has_an_address_of_them(server:
             started = time.time()
             await client.delete(SERVICE_CIDRS, "unused")
             await eventually(partial(is_gone, client, "unused"), bool)
-            assert time.time() - started > 0.3  # the deletion's time is whole seconds
+            assert time.time() - started > 0.9  # the deletion's time is whole seconds
 
             # Another range that holds the same addresses sets one free that is in use.
             await client.delete(SERVICE_CIDRS, "kubernetes")
