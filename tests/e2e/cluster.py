@@ -33,7 +33,7 @@ class Cluster:
         self.name = name
         self.home = home
         self.paths = ClusterPaths(name, home / name)
-        self._environment = {**os.environ, "TWINSTACK_HOME": str(home), "KUBECONFIG": str(self.paths.kubeconfig)}
+        self.environment = {**os.environ, "TWINSTACK_HOME": str(home), "KUBECONFIG": str(self.paths.kubeconfig)}
 
     def up(self, *flags: str, expect: int = 0) -> str:
         """Run `twinstack up`; returns what it printed, standard error included."""
@@ -48,7 +48,7 @@ class Cluster:
     def status(self) -> Any:
         done = subprocess.run(
             [str(BIN / "twinstack"), "status", "--name", self.name, "-o", "json"],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=30,
@@ -70,7 +70,7 @@ class Cluster:
         done = subprocess.run(
             words,
             input=stdin,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=90,
