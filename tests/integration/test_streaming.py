@@ -266,20 +266,20 @@ def test_refusals(with_node: WithNode) -> None:
 
 
 def test_attach(with_node: WithNode) -> None:
-    """`kubectl run -i` by either transport: what was said before is heard, and the end of the input passes."""
+    """`kubectl run -i` by either transport: a line that was begun is heard, and the end of the input passes."""
 
     async def work(node: Node) -> None:
-        key = await node.start("echo ready; sort; echo over >&2", stdin=True)
+        key = await node.start("printf ready; sort; echo over >&2", stdin=True)
         client = await node.spdy("/attach/default/web/c?input=1&output=1&error=1", *SPDY)
         error, given, out, err = (client.stream(streamType=name) for name in ("error", "stdin", "stdout", "stderr"))
-        await client.until(out, b"ready\n")
+        await client.until(out, b"ready")
         listener = await node.websocket("/attach/default/web/c?output=1&error=1")
         client.send(given, b"b\na\n", finished=True)
         await client.until_finished(error, out, err)
-        assert (client.data[out], client.data[err]) == (b"ready\na\nb\n", b"over\n")
+        assert (client.data[out], client.data[err]) == (b"readya\nb\n", b"over\n")
         assert json.loads(client.data[error])["status"] == "Success"
         channels = await listener.to_the_end()
-        assert (channels[1], channels[2]) == (b"a\nb\n", b"over\n")
+        assert (channels[1], channels[2]) == (b"readya\nb\n", b"over\n")
         await client.close()
         await node.agent.runtime.wait(key)
 

@@ -40,6 +40,10 @@ class Log:
         if parts:
             self._append(b"\n".join(parts) + b"\n")
 
+    def unfinished(self, stream: int) -> bytes:
+        """The line that has been begun on a stream, and is not in the log yet."""
+        return self._rest[stream]
+
     def _records(self, name: bytes, line: bytes) -> list[bytes]:
         stamp = self._stamp()
         records = []

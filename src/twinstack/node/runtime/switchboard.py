@@ -1,7 +1,8 @@
 """Joins a container's streams to its log and to whoever is attached to it.
 
 The attached speak in packets whose first byte says what follows: INPUT bytes, STDOUT or STDERR bytes, RESIZE with
-`COLUMNS ROWS`, END of the input. One that takes no output holds the container up, but not for long.
+`COLUMNS ROWS`, END of the input. They hear what is said from now on, after the line that has been begun. One that takes
+no output holds the container up, but not for long.
 
 The process that is left beside every container runs this, so it imports little.
 """
@@ -25,7 +26,6 @@ PACKET = 32 << 10  # bytes after the first one, at most
 SOCKET = "attach"  # its name in the container's directory
 DRAIN_SECONDS = 2.0  # how long output is still read after the container's end
 PATIENCE = 5.0  # seconds until one that takes nothing is dropped
-HISTORY = 64 << 10  # bytes kept for the first to attach to a container that waits for one (v1 Container stdinOnce)
 
 
 class Client:
@@ -70,7 +70,6 @@ class Switchboard:
         self._listener = listener
         self._terminal = terminal
         self._once = once
-        self._history: list[bytes] | None = [] if once else None
         self._clients: dict[int, Client] = {}
         self._pending = b""  # input that the container has not taken
         self._ending = False  # it gets no more after that
@@ -154,10 +153,6 @@ class Switchboard:
             self._give(bytes([stream]) + data[start : start + PACKET])
 
     def _give(self, packet: bytes) -> None:
-        if self._history is not None:
-            self._history.append(packet)
-            while sum(map(len, self._history)) > HISTORY:
-                del self._history[0]
         for client in list(self._clients.values()):
             client.give(packet)
             if not client.flush():
@@ -170,9 +165,10 @@ class Switchboard:
         client = Client(_socket.socket(fileno=descriptor))
         client.socket.setblocking(False)
         self._clients[descriptor] = client
-        for packet in self._history or ():
-            client.give(packet)
-        self._history = None
+        for stream in self._outputs.values():
+            line = self._log.unfinished(stream)
+            if line:  # such as a prompt; what is before it stands in the log
+                client.give(bytes([stream]) + line)
         if not client.flush():
             self._drop(client)
 
