@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -16,12 +16,13 @@ from twinstack.server.authorization import Attributes, Authorizer, authorize
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
-from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, StreamWriter
+from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
 from twinstack.server.metrics import Labels, Metrics
 from twinstack.server.version import version_document
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Page = Callable[[Request], Response | None]
 
 _PEOPLE = ("curl", "Wget", "Mozilla/5.0")  # user agents whose answers are indented, as upstream
@@ -73,7 +74,9 @@ class App:
         self._counters.end(kind, labels, status, time.perf_counter() - started)
         if isinstance(answer, StreamResponse):
             answer.produce = self._counted(answer.produce, labels)
-        elif isinstance(answer, Response) and _for_people(request) and answer.content_type == "application/json":
+        elif isinstance(answer, Upgrade):
+            answer.run = self._counted(answer.run, labels)
+        elif answer.content_type == "application/json" and labels.subresource != "proxy" and _for_people(request):
             answer = _indented(answer)
         return answer
 
@@ -125,13 +128,13 @@ class App:
             return Response(status=200, body=self._counters.text(), content_type=metrics.CONTENT_TYPE)
         return self._discovery.answer(request) or self._health.answer(request)
 
-    def _counted(
-        self, produce: Callable[[StreamWriter], Awaitable[None]], labels: Labels
-    ) -> Callable[[StreamWriter], Awaitable[None]]:
-        async def counted(writer: StreamWriter) -> None:
+    def _counted(self, work: Callable[[T], Awaitable[None]], labels: Labels) -> Callable[[T], Awaitable[None]]:
+        """The same, counted as a stream for as long as it lasts."""
+
+        async def counted(to: T) -> None:
             self._counters.stream(labels, 1)
             try:
-                await produce(writer)
+                await work(to)
             finally:
                 self._counters.stream(labels, -1)
 

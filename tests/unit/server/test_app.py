@@ -11,7 +11,7 @@ import pytest
 from twinstack.api.errors import not_found
 from twinstack.server.app import App
 from twinstack.server.authentication import ANONYMOUS, Authenticator
-from twinstack.server.authorization import AllowAuthenticated
+from twinstack.server.authorization import AllowAuthenticated, Attributes
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, StreamWriter, UserInfo
@@ -117,6 +117,27 @@ def test_access(site: Setting) -> None:
     for path in ("/healthz", "/livez/ping", "/readyz", "/version", "/version/"):
         site.text(path, token="")
     site.failure("/version", 401, token="wrong")
+
+
+class NoCreates:
+    """An authorizer."""
+
+    def refusal(self, attributes: Attributes) -> str | None:
+        return "" if attributes.verb == "create" else None
+
+
+def test_a_websocket_to_a_pod_needs_the_right_to_create(site: Setting) -> None:
+    path = "/api/v1/namespaces/ns/pods/p/exec"
+    assert '"plural":"pods"' in site.text(path)
+    site.app._authorizer = NoCreates()
+    assert 'cannot create resource "pods/exec"' in site.failure(path, 403)["message"]
+    site.text("/api/v1/namespaces/ns/pods/p/log")
+
+
+def test_what_is_proxied_is_not_made_pretty(site: Setting) -> None:
+    for path, pretty in (("pods/p", True), ("pods/p/proxy/x", False)):
+        text = site.text(f"/api/v1/namespaces/ns/{path}", user_agent="curl/8")
+        assert ("\n" in text) is pretty
 
 
 def test_impersonation(site: Setting) -> None:
