@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import twinstack
 from twinstack.linux import terminals
 from twinstack.node.runtime import descriptors, launcher
 from twinstack.node.runtime.base import STDERR, STDOUT, StartError
+from twinstack.node.runtime.spawning import spawn
 
 START_TIMEOUT = 30.0  # seconds
 KILLED = 128 + signal.SIGKILL
@@ -110,7 +108,7 @@ async def start(directory: Path, container: int, command: list[str], *, stdin: b
     arguments = [str(directory), "tty" if tty else "pipes", *command]
     try:
         given = theirs | {launcher.CONTROL: far.fileno(), launcher.CONTAINER: container}
-        session = ExecSession(_spawn(arguments, given), control)  # a millisecond, and never cut short
+        session = ExecSession(spawn(launcher.__name__, arguments, given), control)  # a millisecond, and never cut short
     except BaseException as error:
         control.close()
         for descriptor in ours.values():
@@ -133,27 +131,3 @@ async def start(directory: Path, container: int, command: list[str], *, stdin: b
             raise StartError(f"it did not run within {START_TIMEOUT:.0f} s") from error
         raise
     return session
-
-
-def _spawn(arguments: list[str], given: dict[int, int]) -> int:
-    """Start a launcher; `given` are its descriptors by number. Returns its process number."""
-    source = str(Path(twinstack.__file__).parents[1])
-    code = f"import sys; sys.path.insert(0, {source!r}); from twinstack.node.runtime.launcher import main; main()"
-    # Duplicates above the numbers that they become, so that none overwrites another.
-    high = {number: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for number, descriptor in given.items()}
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", code, *arguments],
-            {"PATH": os.environ.get("PATH", "")},
-            file_actions=[
-                *((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in (0, 1, 2)),
-                *((os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in high.items()),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM),
-        )
-    finally:
-        for descriptor in high.values():
-            os.close(descriptor)

@@ -10,11 +10,9 @@ of version 1.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +34,7 @@ from twinstack.node.runtime.base import (
 )
 from twinstack.node.runtime.layout import ContainerDirectory, Layout, Record, Running
 from twinstack.node.runtime.sandbox import SandboxDirectory
+from twinstack.node.runtime.spawning import spawn
 
 IMAGE = "twinstack.local/host"
 MASKS = ("/root", "/home", "/work", "/run", "/tmp", "/var/log")
@@ -321,34 +320,15 @@ def _submounts(masks: list[str]) -> list[str]:
 
 def _spawn(directory: Path, lock: int) -> tuple[int, int]:
     """Start a shim; returns its process number and the descriptor on which it reports."""
-    source = str(Path(twinstack.__file__).parents[1])
-    code = f"import sys; sys.path.insert(0, {source!r}); from twinstack.node.runtime.shim import main; main()"
     report, far = os.pipe()
-    # Duplicates above the numbers that they become in the shim, so that none overwrites another.
-    given = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (far, lock)]
     try:
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", code, str(directory)],
-            {"PATH": os.environ.get("PATH", "")},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(directory / "shim.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-                (os.POSIX_SPAWN_DUP2, given[0], shim.REPORT),
-                (os.POSIX_SPAWN_DUP2, given[1], shim.LOCK),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM),
-        )
+        given = {shim.REPORT: far, shim.LOCK: lock}
+        return spawn(shim.__name__, [str(directory)], given, directory / "shim.log"), report
     except BaseException:
         os.close(report)
         raise
     finally:
-        for descriptor in (far, *given):
-            os.close(descriptor)
-    return pid, report
+        os.close(far)
 
 
 async def _read_report(report: int) -> str:
