@@ -62,9 +62,9 @@ class Node:
 
 
 @pytest.fixture
-def network() -> Iterator[Path]:
+def network(tmp_path: Path) -> Iterator[Path]:
     """The pod's namespace."""
-    path = make_agent(Path("/nonexistent")).network.path(UID)
+    path = make_agent(tmp_path / "other").network.path(UID)
 
     def setup() -> None:
         route = netlink.NetlinkSocket(netlink.ROUTE)
