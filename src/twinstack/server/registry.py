@@ -71,8 +71,7 @@ class Registry:
 
     async def open(self) -> None:
         """Load everything and make the namespaces that every cluster has. Raises StoreError."""
-        revision, records = await self._store.open(self.cache.publish)
-        self.cache.load(revision, records)
+        self.cache.load(await self._store.open(self.cache.publish))
         for name in BOOTSTRAP_NAMESPACES:
             if self.reader.get(NAMESPACES, "", name) is None:
                 await self.create(Route(NAMESPACES), {"metadata": {"name": name}}, SYSTEM)

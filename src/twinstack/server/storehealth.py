@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twinstack.store import Event, Operation, Record, Store, StoreError
+from twinstack.store import Event, Opened, Operation, Store, StoreError
 
 
 class WatchedStore:
@@ -14,7 +14,7 @@ class WatchedStore:
         self._store = store
         self.healthy = False
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> tuple[int, list[Record]]:
+    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
         opened = await self._store.open(publish)
         self.healthy = True
         return opened

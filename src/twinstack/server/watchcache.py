@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.versions import Version
 from twinstack.server.watchers import Change, WatchGroups
-from twinstack.store import Event, Record
+from twinstack.store import Event, Opened, Record
 
 HISTORY_CHANGES = 10_000
 HISTORY_BYTES = 64 << 20
@@ -136,19 +136,26 @@ class WatchCache:
         self._others: set[str] = set()  # keys that are no API objects
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
-    def load(self, revision: int, records: Sequence[Record]) -> None:
-        """Fill with what the store held when it was opened."""
-        self.revision = revision
+    def load(self, opened: Opened) -> None:
+        """Fill with what the store holds. A watch resumes where nothing of its collection has happened since."""
+        self.revision = opened.revision
         by_prefix: dict[str, list[Record]] = {prefix: [] for prefix in self._collections}
-        for record in records:
+        for record in opened.records:
             collection = self._find(record.key)
             if collection is None:
                 self._others.add(record.key)
             else:
                 by_prefix[collection.prefix].append(record)
         for prefix, collection in self._collections.items():
-            collection.floor = revision
-            collection.load(by_prefix[prefix])
+            records = by_prefix[prefix]
+            collection.floor = max((record.revision for record in records), default=0)
+            collection.load(records)
+        for key, revision in opened.deletions.items():
+            collection = self._find(key)
+            if collection is not None:
+                collection.floor = max(collection.floor, revision)
+        for collection in self._collections.values():
+            collection.floor = max(collection.floor, opened.forgotten)
 
     def collection(self, resource: Resource) -> Collection:
         return self._collections[resource.prefix]

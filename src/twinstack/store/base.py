@@ -49,6 +49,19 @@ class Event(NamedTuple):
     previous: int
 
 
+class Opened(NamedTuple):
+    """What a store holds when it is opened.
+
+    `deletions` has keys that are absent and the revision that removed each, as far as the store remembers: what
+    was deleted up to revision `forgotten` need not be among them.
+    """
+
+    revision: int
+    records: list[Record]
+    deletions: dict[str, int]
+    forgotten: int
+
+
 class Conflict(Exception):
     """A transaction found `key` at another revision than it expected; nothing was written."""
 
@@ -66,7 +79,7 @@ class StoreError(Exception):
 class Store(Protocol):
     """Every operation of one transaction gets a revision of its own, in order."""
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> tuple[int, list[Record]]:
+    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
         """Start; returns the current revision and everything stored.
 
         `publish` is then called in the event loop with every durable change, in order of revision, and

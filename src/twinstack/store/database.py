@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from twinstack.store.base import Event, Record, StoreError
+from twinstack.store.base import Event, Opened, Record, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,17 @@ class Database:
         if found == 0 and tables:
             raise StoreError(f"{path} is the database of another program: name another file")
 
-    def load(self) -> tuple[int, list[Record]]:
-        """The highest revision ever written, and everything stored."""
+    def load(self) -> Opened:
+        """Everything stored, and what is remembered of deletions."""
         (revision,) = self._connection.execute("SELECT coalesce(max(revision), 0) FROM records").fetchone()
-        self._purge(revision)
+        (self._tombstones,) = self._connection.execute("SELECT count(*) FROM records WHERE value IS NULL").fetchone()
+        if self._tombstones > _TOMBSTONES:
+            self._purge(revision)
         rows = self._connection.execute("SELECT key, revision, value FROM records WHERE value IS NOT NULL")
-        return revision, [Record(*row) for row in rows]
+        records = [Record(*row) for row in rows]
+        deletions = dict(self._connection.execute("SELECT key, revision FROM records WHERE value IS NULL"))
+        forgotten: int = deletions.pop(_COUNTER, 0)
+        return Opened(revision, records, deletions, forgotten)
 
     def write(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from twinstack.store.base import Conflict, Event, Operation, Put, Record, StoreError
+from twinstack.store.base import Conflict, Event, Opened, Operation, Put, StoreError
 from twinstack.store.database import Database, advice
 
 log = logging.getLogger(__name__)
@@ -47,19 +47,20 @@ class SQLiteStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._committer: asyncio.Task[None] | None = None
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> tuple[int, list[Record]]:
+    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
         """Open or create the file. Raises StoreError when it is locked, foreign or damaged."""
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
             self._database = await self._on_writer(Database, self._path)
-            self._revision, records = await self._on_writer(self._database.load)
+            opened = await self._on_writer(self._database.load)
         except (sqlite3.Error, OSError) as error:
             await self._release()
             raise StoreError(f"the store {self._path}: {advice(error)}") from error
-        self._revisions = {record.key: record.revision for record in records}
-        return self._revision, records
+        self._revision = opened.revision
+        self._revisions = {record.key: record.revision for record in opened.records}
+        return opened
 
     async def commit(self, operations: Sequence[Operation]) -> list[int]:
         """Raises Conflict, or StoreError when the change could not be made durable."""

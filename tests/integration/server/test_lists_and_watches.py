@@ -15,6 +15,7 @@ from twinstack.server.handlers import listing
 
 JSON = dict[str, Any]
 MAPS = "/api/v1/namespaces/default/configmaps"
+SECRETS = "/api/v1/namespaces/default/secrets"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -309,3 +310,29 @@ def test_what_is_not_acceptable(tmp_path: Path) -> None:
             assert include.code == 400
 
     asyncio.run(run())
+
+
+def test_watches_resume_over_a_restart_where_nothing_was_missed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path / "store.db") as api:
+            await api.call("POST", MAPS, {"metadata": {"name": "a"}})
+            seen = (await api.call("GET", MAPS)).version
+            await api.call("POST", SECRETS, {"metadata": {"name": "b"}})
+        async with served(tmp_path / "store.db") as api:
+            watch = await api.watch(f"{MAPS}?watch=1&resourceVersion={seen}")
+            await api.call("DELETE", f"{MAPS}/a")
+            assert [kind for kind, _ in await watch.until(1)] == ["DELETED"]
+            late = await api.watch(f"{SECRETS}?watch=1&resourceVersion={seen}")
+            ((kind, status),) = await late.until(1)
+            assert (kind, status["code"]) == ("ERROR", 410), "what was missed is not known any more"
+            for each in (watch, late):
+                each.hang_up()
+                await each.task
+        async with served(tmp_path / "store.db") as api:
+            gone = await api.watch(f"{MAPS}?watch=1&resourceVersion={seen}")
+            ((kind, status),) = await gone.until(1)
+            assert (kind, status["code"]) == ("ERROR", 410), "a deletion was missed"
+            gone.hang_up()
+            await gone.task
+
+    asyncio.run(main())

@@ -75,7 +75,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.store = SQLiteStore(os.path.join(self.directory, "store.db"))
-        revision, records = self.loop.run_until_complete(self.store.open(lambda events: self.feed.publish(events)))
+        revision, records, _, _ = self.loop.run_until_complete(
+            self.store.open(lambda events: self.feed.publish(events))
+        )
         assert revision >= self.feed.revision
         self.feed.load(revision, records)
 
@@ -146,7 +148,8 @@ TestStoreMachine.settings = settings(stateful_step_count=12)
 
 async def opened(path: Path) -> tuple[SQLiteStore, Feed]:
     store, feed = SQLiteStore(str(path)), Feed()
-    feed.load(*await store.open(feed.publish))
+    held = await store.open(feed.publish)
+    feed.load(held.revision, held.records)
     return store, feed
 
 
@@ -167,6 +170,28 @@ def test_revisions_are_not_repeated_after_deletes_and_purges(tmp_path: Path, mon
     asyncio.run(run())
     rows = sqlite3.connect(tmp_path / "store.db").execute("SELECT count(*) FROM records").fetchone()
     assert rows[0] <= 4
+
+
+def test_deletions_are_remembered_until_they_are_purged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+
+    async def run() -> None:
+        store, _ = await opened(path)
+        await store.commit([Put("a", value_of, 0), Put("b", value_of, 0), Delete("a", None)])
+        await store.close()
+        store = SQLiteStore(str(path))
+        assert await store.open(lambda events: None) == (3, [Record("b", 2, value_of(2))], {"a": 3}, 0)
+        await store.commit([Delete("b", 2), Put("a", value_of, 0)])
+        await store.close()
+        store = SQLiteStore(str(path))
+        assert await store.open(lambda events: None) == (5, [Record("a", 5, value_of(5))], {"b": 4}, 0)
+        await store.close()
+        monkeypatch.setattr(database_module, "_TOMBSTONES", 0)
+        store = SQLiteStore(str(path))
+        assert await store.open(lambda events: None) == (5, [Record("a", 5, value_of(5))], {}, 5)
+        await store.close()
+
+    asyncio.run(run())
 
 
 def test_acknowledged_writes_survive_kill(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from twinstack.server.storehealth import WatchedStore
-from twinstack.store import Conflict, Event, Operation, Record, StoreError
+from twinstack.store import Conflict, Event, Opened, Operation, StoreError
 
 
 class Moody:
@@ -16,8 +16,8 @@ class Moody:
 
     failure: Exception | None = None
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> tuple[int, list[Record]]:
-        return 7, []
+    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
+        return Opened(7, [], {}, 0)
 
     async def commit(self, operations: Sequence[Operation]) -> list[int]:
         if self.failure is not None:
@@ -34,7 +34,7 @@ def test_health_follows_the_last_change() -> None:
         moody = Moody()
         store = WatchedStore(moody)
         assert not store.healthy
-        assert await store.open(lambda events: None) == (7, [])
+        assert await store.open(lambda events: None) == (7, [], {}, 0)
         assert store.healthy
         moody.failure = Conflict("k", 0, 1)  # a lost race is no illness
         with pytest.raises(Conflict):

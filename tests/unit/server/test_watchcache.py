@@ -18,7 +18,7 @@ from twinstack.server.selection import Selection
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
 from twinstack.server.watchers import Watcher, replay
-from twinstack.store import Event
+from twinstack.store import Event, Opened, Record
 
 JSON = dict[str, Any]
 PODS = resource("", "pods")
@@ -36,7 +36,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self.cache = WatchCache()
-        self.cache.load(0, [])
+        self.cache.load(Opened(0, [], {}, 0))
         self.pods = self.cache.collection(PODS)
         self.revision = 0
         self.state: dict[str, bytes] = {}
@@ -307,12 +307,28 @@ def test_waiting_for_a_revision() -> None:
 
 def test_keys_that_are_no_objects_are_known_and_counted() -> None:
     cache = WatchCache()
-    cache.load(0, [])
+    cache.load(Opened(0, [], {}, 0))
     cache.publish([Event("nodeports/30080", 1, b"{}", 0)])
     assert cache.exists("nodeports/30080")
     assert cache.revision == 1
     cache.publish([Event("nodeports/30080", 2, None, 1)])
     assert not cache.exists("nodeports/30080")
+
+
+def test_after_a_restart_a_watch_resumes_where_nothing_of_its_collection_has_happened_since() -> None:
+    cache = WatchCache()
+    records = [
+        Record("pods/ns/a", 3, pod(3, "a")),
+        Record("services/ns/s", 9, b"{}"),
+        Record("nodeports/30080", 8, b"{}"),
+    ]
+    cache.load(Opened(12, records, {"pods/ns/b": 5, "configmaps/ns/c": 12}, 2))
+    floors = {"pods": 5, "services": 9, "configmaps": 12, "secrets": 2}
+    for plural, floor in floors.items():
+        collection = cache.collection(resource("", plural))
+        assert collection.floor == floor
+        assert collection.changes_since(floor) == []
+        assert collection.changes_since(floor - 1) is None
 
 
 def test_metadata_alone_is_cut_out_of_the_stored_bytes() -> None:
