@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -150,7 +151,12 @@ def test_a_kubectl_that_is_killed_takes_its_program_along(
 
 
 def _sleeps(mark: str) -> bool:
-    return subprocess.run(["pgrep", "-fx", f"sleep {mark}"], capture_output=True, check=False).returncode == 0
+    wanted = f"sleep\0{mark}\0".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if path.read_bytes() == wanted:
+                return True
+    return False
 
 
 # -- run and attach
