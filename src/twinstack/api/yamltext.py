@@ -1,10 +1,12 @@
 """YAML text as the API server reads it: YAML 1.1 booleans, no times, no base 60; only the first document counts.
 
-Imported when the first YAML body comes.
+Values are built from libyaml's events, without recursion: its own builder is three times slower, and deep texts
+end the process. Imported when the first YAML body comes.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -14,84 +16,24 @@ from twinstack.api import nesting
 
 JSON = dict[str, Any]
 
-
 _ALIASED_NODES = 1000  # fewer are never too many
-_LONGEST_INTEGER = 1000  # digits
 _RATIO_SIZES = (400_000, 4_000_000)  # nodes; Go's reader counts alike
+_LONGEST_INTEGER = 1000  # digits
+
+_BOOLS = dict.fromkeys(["yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON", "y", "Y"], True)
+_BOOLS |= dict.fromkeys(["no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF", "n", "N"], False)
+_NULLS = ("", "~", "null", "Null", "NULL")
+_INFINITIES = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
+_integer = re.compile(
+    r"[-+]?(?:0b_*[01][01_]*|0o_*[0-7][0-7_]*|0[0-7_]*|[1-9][0-9_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*)"
+).fullmatch
+_float = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
+_TAG = "tag:yaml.org,2002:"
+_MERGE = "<<"
 
 
 class YAMLSyntaxError(ValueError):
     """The text is no YAML; the message is libyaml's, with its line as Go counts it."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """Collects keys that are set twice; of a repeated key the last value counts."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def __init__(self, text: bytes) -> None:
-        super().__init__(text)
-        self.repeated: list[str] = []
-
-
-def _construct_map(loader: _Loader, node: yaml.MappingNode) -> JSON:
-    loader.flatten_mapping(node)
-    result: JSON = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        name = _key_text(key)
-        if name in result:
-            line = key_node.start_mark.line + 1
-            shown = f'"{name}"' if isinstance(key, str) else name
-            loader.repeated.append(f"line {line}: key {shown} already set in map")
-        result[name] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
-    return str(loader.construct_scalar(node)).lower() in ("y", "yes", "true", "on")
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node)).replace("_", "")
-    if len(text) > _LONGEST_INTEGER:
-        raise YAMLSyntaxError("yaml: a number is too long")
-    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
-    if digits[:2] in ("0b", "0x", "0o"):
-        return sign * int(digits, 0)
-    return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
-
-
-def _key_text(key: object) -> str:
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    return "null" if key is None else str(key)
-
-
-_RESOLVERS = (
-    ("bool", "yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF|y|Y|n|N", "yYnNtTfFoO"),
-    ("int", r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-     "-+0123456789."),
-    ("null", "~|null|Null|NULL|", "~nN\0"),
-    ("merge", "<<", "<"),
-)  # fmt: skip
-
-for _tag, _pattern, _first in _RESOLVERS:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}",
-        re.compile(f"(?:{_pattern})\\Z"),
-        ["" if char == "\0" else char for char in _first],
-    )
-# What JSON has, and nothing else: no sets, times or bytes.
-_Loader.yaml_constructors = {
-    tag: constructor
-    for tag, constructor in yaml.CSafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in ("str", "seq", "null", "float")
-}
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def decode(text: bytes) -> tuple[Any, list[str]]:
@@ -99,73 +41,170 @@ def decode(text: bytes) -> tuple[Any, list[str]]:
 
     Raises YAMLSyntaxError.
     """
+    document = _Document()
     try:
-        _check_shape(text)
-        loader = _Loader(text)
-        try:
-            value = loader.get_data() if loader.check_data() else None  # type: ignore[no-untyped-call]
-        finally:
-            loader.dispose()
-    except YAMLSyntaxError:
-        raise
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.DocumentEndEvent):
+                break
+            document.take(event)
     except yaml.MarkedYAMLError as error:
         raise YAMLSyntaxError(_message(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise YAMLSyntaxError(f"yaml: {error}") from error
-    problem = nesting.problem(value)
+    problem = nesting.problem(document.value)
     if problem:
         raise YAMLSyntaxError(f"yaml: {problem}")
-    return _sorted(value), loader.repeated
+    return _sorted(document.value), document.repeated
 
 
 class _Open:
     """A map or list whose end has not come yet. `size` and `aliased` count the nodes in it, the latter by alias."""
 
-    def __init__(self, anchor: str | None) -> None:
+    __slots__ = ("aliased", "anchor", "key", "merged", "merges", "size", "value")
+
+    def __init__(self, anchor: str | None, value: JSON | list[Any]) -> None:
         self.anchor = anchor
+        self.value = value
+        self.key: str | None = None  # of a map: what the next value belongs to
+        self.merges = False  # the key is `<<`
+        self.merged: list[JSON] = []  # maps that it names, the first counts most
         self.size = 1
         self.aliased = 0
 
 
-def _check_shape(text: bytes) -> None:
-    """Look at the first document before it is built: libyaml builds by recursion, and aliases may multiply."""
-    open_nodes: list[_Open] = []
-    sizes: dict[str, int] = {}  # of what has an anchor
-    containers = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        done: _Open | None = None
-        if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append(_Open(event.anchor))
-            containers += 1
-            if len(open_nodes) > nesting.MAX_DEPTH:
-                raise YAMLSyntaxError("yaml: exceeded max depth")
-            if containers > nesting.MAX_CONTAINERS:
-                raise YAMLSyntaxError(f"yaml: at most {nesting.MAX_CONTAINERS} objects and lists are read")
+class _Document:
+    """Values, as events come."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.repeated: list[str] = []
+        self._open: list[_Open] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}  # value and size
+        self._containers = 0
+
+    def take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+            if event.anchor is not None:
+                self._anchors[event.anchor] = (value, 1)
+            self._put(value, event, 1, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._begin(_Open(event.anchor, {} if isinstance(event, yaml.MappingStartEvent) else []))
         elif isinstance(event, yaml.CollectionEndEvent):
-            done = open_nodes.pop()
-        elif isinstance(event, yaml.ScalarEvent):
-            done = _Open(event.anchor)
+            self._end(event)
         elif isinstance(event, yaml.AliasEvent):
-            done = _Open(None)
-            done.size = done.aliased = sizes.get(event.anchor or "", 1)
-        elif isinstance(event, yaml.DocumentEndEvent):
-            return
-        if done is None:
-            continue
+            value, size = self._aliased(event.anchor or "")
+            self._put(value, event, size, size)
+
+    def _begin(self, container: _Open) -> None:
+        self._open.append(container)
+        self._containers += 1
+        if len(self._open) > nesting.MAX_DEPTH:
+            raise YAMLSyntaxError("yaml: exceeded max depth")
+        if self._containers > nesting.MAX_CONTAINERS:
+            raise YAMLSyntaxError(f"yaml: at most {nesting.MAX_CONTAINERS} objects and lists are read")
+
+    def _end(self, event: yaml.Event) -> None:
+        done = self._open.pop()
+        value: Any = done.value
+        for merged in done.merged:
+            value |= merged | value
         if done.anchor is not None:
-            sizes[done.anchor] = done.size
-        if open_nodes:
-            outer = open_nodes[-1]
-            outer.size += done.size
-            outer.aliased += done.aliased
-            if outer.aliased > _ALIASED_NODES and outer.aliased > _allowed_ratio(outer.size) * outer.size:
-                raise YAMLSyntaxError("yaml: document contains excessive aliasing")
+            self._anchors[done.anchor] = (value, done.size)
+        self._put(value, event, done.size, done.aliased)
+
+    def _aliased(self, anchor: str) -> tuple[Any, int]:
+        if any(each.anchor == anchor for each in self._open):
+            raise YAMLSyntaxError(f"yaml: anchor '{anchor}' value contains itself")
+        found = self._anchors.get(anchor)
+        if found is None:
+            raise YAMLSyntaxError(f"yaml: unknown anchor '{anchor}' referenced")
+        return found
+
+    def _put(self, value: Any, event: yaml.Event, size: int, aliased: int) -> None:
+        """A value is whole: it goes where it belongs."""
+        if not self._open:
+            self.value = value
+            return
+        outer = self._open[-1]
+        outer.size += size
+        outer.aliased += aliased
+        if outer.aliased > _ALIASED_NODES and outer.aliased > _allowed_ratio(outer.size) * outer.size:
+            raise YAMLSyntaxError("yaml: document contains excessive aliasing")
+        if isinstance(outer.value, list):
+            outer.value.append(value)
+        elif outer.key is None:
+            outer.key = self._key(value, event, outer.value)
+            outer.merges = value == _MERGE and isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+        elif outer.merges:
+            outer.merged += _mergeable(value)
+            outer.key = None
+        else:
+            outer.value[outer.key] = value
+            outer.key = None
+
+    def _key(self, key: Any, event: yaml.Event, into: JSON) -> str:
+        if isinstance(key, dict | list):
+            raise YAMLSyntaxError("yaml: invalid map key: only texts, numbers and booleans are keys")
+        name = ("true" if key else "false") if isinstance(key, bool) else "null" if key is None else str(key)
+        if name in into:
+            shown = f'"{name}"' if isinstance(key, str) else name
+            line = event.start_mark.line + 1 if event.start_mark is not None else 0
+            self.repeated.append(f"line {line}: key {shown} already set in map")
+        return name
+
+
+def _mergeable(value: Any) -> list[JSON]:
+    maps = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, dict) for each in maps):
+        raise YAMLSyntaxError("yaml: map merge requires map or sequence of maps as the value")
+    return maps
 
 
 def _allowed_ratio(size: int) -> float:
     """How much of a document may come from aliases: much of a small one, little of a large one."""
     low, high = _RATIO_SIZES
     return 0.99 - 0.89 * min(max(size - low, 0) / (high - low), 1.0)
+
+
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    plain, quoted = event.implicit
+    if plain and event.tag is None:
+        return _plain(event.value)
+    if quoted or event.tag in ("!", f"{_TAG}str"):
+        return event.value
+    kind = (event.tag or "").removeprefix(_TAG)
+    value = _plain(event.value)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind != {bool: "bool", int: "int", float: "float", type(None): "null"}.get(type(value)):
+        raise YAMLSyntaxError(f"yaml: cannot decode {event.value!r} as a {event.tag}")
+    return value
+
+
+@functools.lru_cache(maxsize=2048)
+def _plain(text: str) -> Any:
+    """What a scalar without quotes means."""
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if text in _NULLS:
+        return None
+    if _integer(text):
+        return _read_integer(text.replace("_", ""))
+    if _float(text):
+        return float(text)
+    if text.lower() in _INFINITIES and text not in ("+.nan", "-.nan"):
+        return float(_INFINITIES[text.lower()])
+    return text
+
+
+def _read_integer(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise YAMLSyntaxError("yaml: a number is too long")
+    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
+    if digits[:2] in ("0b", "0x", "0o"):
+        return sign * int(digits, 0)
+    return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
 
 
 def _message(error: yaml.MarkedYAMLError) -> str:

@@ -157,7 +157,7 @@ BODIES = {
     "deep YAML blocks": (post(b"- " * 50_000, YAML), 400, "yaml: exceeded max depth"),
     "YAML that multiplies": (post(aliases(9), YAML), 400, "yaml: document contains excessive aliasing"),
     "YAML in itself": (post(b"data: &a {a: *a}", YAML), 400, "yaml:"),
-    "a Python object": (post(b"!!python/object/apply:os.getcwd []", YAML), 400, "yaml:"),
+    "a Python object": (post(b"!!python/object/apply:os.getcwd []", YAML), 400, "cannot unmarshal array"),
     "no protobuf": (post(b"garbage", PROTOBUF), 400, "does not appear to be a protobuf message"),
     "protobuf cut short": (post(b"k8s\0\x0a\xff\xff\xff\xff\x0f", PROTOBUF), 400, "it is cut short"),
     "protobuf without a kind": (post(b"k8s\0", PROTOBUF), 400, 'no kind ""'),
