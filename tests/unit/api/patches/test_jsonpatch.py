@@ -62,7 +62,9 @@ def test_operations(operations: list[Any], path: tuple[Any, ...], expected: Any)
         [op("replace", "/x/y", 1)], [op("replace", "", 1)], [op("test", "/a/c", "y")], [op("test", "/a/b/0", True)],
         [op("test", "/a/b/0", 1.0)], [op("test", "/a/b/9", 1)], [op("move", "/x", **{"from": "/nosuch"})],
         [op("move", "/x")], [op("copy", "/x/y", **{"from": "/a"})], [op("frobnicate", "/a")], [{"path": "/a"}],
-        [op("add", None, 1)],
+        [op("add", None, 1)], [op("add", "/a/b/" + "9" * 5000, 1)],
+        [op("add", "/z", ["x" * 1000])] + [op("copy", "/z/-", **{"from": "/z"})] * 20,
+        [op("add", "/z", [])] + [op("copy", "/z/-", **{"from": "/z"})] * 200,
     ],
 )  # fmt: skip
 def test_what_does_not_apply_is_one_and_the_same_error(operations: list[Any]) -> None:
@@ -113,3 +115,9 @@ def test_moving_there_and_back(document: dict[str, Any], data: st.DataObject) ->
     there = {"op": "move", "from": path, "path": "/moved"}
     back = {"op": "move", "from": "/moved", "path": path}
     assert apply_json_patch(document, [there, back]) == document
+
+
+def test_a_copy_is_a_value_of_its_own() -> None:
+    operations = [op("copy", "/z", **{"from": "/a"}), op("add", "/z/b/-", 4), op("add", "/a/b/-", 5)]
+    result = apply_json_patch(DOCUMENT, operations)
+    assert (result["z"]["b"], result["a"]["b"], DOCUMENT["a"]["b"]) == ([1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3])
