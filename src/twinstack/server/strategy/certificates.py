@@ -45,8 +45,8 @@ class CertificateSigningRequestStrategy(Strategy):
         spec = obj["spec"]
         usages: Sequence[str] = spec.get("usages") or []
         seconds = spec.get("expirationSeconds")
-        problem = _request_problem(spec.get("request", ""))
-        errors = [invalid("spec.request", spec.get("request", ""), problem)] if problem else []
+        problem = _request_problem(spec.get("request") or "")
+        errors = [invalid("spec.request", spec.get("request") or "", problem)] if problem else []
         if not usages:
             errors.append(required("spec.usages", "usages is required"))
         seen: set[str] = set()
