@@ -144,7 +144,7 @@ def test_a_reload_changes_parts_one_by_one(watched: Callable[[dict[str, str]], W
     assert watcher.reload(one.paths)
     assert one.parts()["new"].state == "waiting"  # its turn comes after those that are before it
     assert (watcher.changing(one.paths) or [])[:3] == ["server", "node-2", "new"]
-    parts = one.until(lambda p: watcher.changing(one.paths) == [])
+    parts = one.until(lambda p: "new" in p and p["new"].state == "running" and watcher.changing(one.paths) == [])
     assert time.monotonic() - started > 2 * SETTLED_AFTER
     assert list(parts) == ["server", "node-1", "node-2", "new"]
     assert parts["node-1"].pid == before["node-1"].pid
