@@ -6,11 +6,10 @@ and a path needs no leading slash. Everything that fails is one and the same 422
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
-
-import msgspec
 
 from twinstack.api import nesting
 from twinstack.api.errors import StatusError, bad_request
@@ -92,7 +91,7 @@ class _Document:
     def share(self, value: Any) -> None:
         """`value` will have a second place. Raises _Failed when what has been copied so far is too much."""
         self._own.clear()
-        self._copied += len(msgspec.json.encode(value))
+        self._copied += len(json.dumps(value))
         if self._copied > _MOST_COPIED:
             raise _Failed("the accumulated size of copies is too large")
 

@@ -6,9 +6,8 @@ delete), `$retainKeys`, `$setElementOrder/FIELD`, `$deleteFromPrimitiveList/FIEL
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import msgspec
 
 from twinstack.api.errors import StatusError, bad_request
 from twinstack.api.gotext import go_print
@@ -305,7 +304,7 @@ def _delete_matching(array: list[JSON], key: str, going: list[Any]) -> int:
 
 def _comparable(value: Any) -> Any:
     """A value to look up others by: itself, or its JSON when it is a map or a list."""
-    return msgspec.json.encode(value, order="deterministic") if isinstance(value, dict | list) else value
+    return json.dumps(value, sort_keys=True).encode() if isinstance(value, dict | list) else value
 
 
 def _identity(item: Any, key: str) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinstack.api import jsontext
 from twinstack.api.errors import StatusError
 from twinstack.api.patches.jsonpatch import apply_json_patch
 
@@ -121,3 +122,8 @@ def test_a_copy_is_a_value_of_its_own() -> None:
     operations = [op("copy", "/z", **{"from": "/a"}), op("add", "/z/b/-", 4), op("add", "/a/b/-", 5)]
     result = apply_json_patch(DOCUMENT, operations)
     assert (result["z"]["b"], result["a"]["b"], DOCUMENT["a"]["b"]) == ([1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3])
+
+
+def test_numbers_with_their_text_are_copied() -> None:
+    document = jsontext.decode(b'{"a": 1.50}')
+    assert apply_json_patch(document, [op("copy", "/b", **{"from": "/a"})]) == {"a": 1.5, "b": 1.5}
