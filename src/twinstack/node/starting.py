@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twinstack.api import core
-from twinstack.node import environment, hooks, resources, security, volumes
+from twinstack.node import environment, hooks, images, resources, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError, Source, Surroundings
-from twinstack.node.images import Pulls
 from twinstack.node.lifecycle import Backoff, Start, Waiting
 from twinstack.node.probes.actions import Subject
 from twinstack.node.reporting import Reporter
@@ -41,7 +40,6 @@ class Starter:
         self._reporter = reporter
         self._backoff = backoff
         self._unhooked = unhooked
-        self._pulls = Pulls()
         self._hooks: dict[ContainerKey, asyncio.Task[None]] = {}
         self.refused: dict[str, Waiting] = {}  # containers that cannot be made now, and why
         self.retry_at: float | None = None
@@ -96,16 +94,15 @@ class Starter:
         return True
 
     def _ensure_image(self, pod: core.Pod, container: core.Container) -> bool:
-        runtime, image, now = self._node.runtime, container.image, time.time()
+        runtime, image = self._node.runtime, container.image
         hint = f'this node pulls no images and has only "{", ".join(runtime.images)}", made of its own programs'
         present = runtime.has_image(image)
-        verdict = self._pulls.judge(image, container.image_pull_policy, present=present, hint=hint, now=now)
-        tell = self._reporter.event if present or verdict.retry_at is not None else self._reporter.once
+        verdict = images.judge(image, container.image_pull_policy, present=present, hint=hint)
+        tell = self._reporter.event if present else self._reporter.once
         for event in verdict.events:
             tell(pod, event.type, event.reason, event.message, container.name)
         if verdict.reason:
-            retry = None if verdict.retry_at is None else verdict.retry_at - now
-            self.refuse(container.name, Waiting(verdict.reason, verdict.message), retry)
+            self.refuse(container.name, Waiting(verdict.reason, verdict.message), None)
         return not verdict.reason
 
     def next_pause(self) -> float:

@@ -78,7 +78,7 @@ def test_a_pod_that_crashes(machine: Machine) -> None:
 
 def test_what_cannot_run_says_so(machine: Machine) -> None:
     machine.make("image", "true", image="nginx:1")
-    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ErrImagePull", "ErrImagePull")
+    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ErrImageNeverPull", "ErrImageNeverPull")
     waiting = pod.status.container_statuses[0].state.waiting
     assert waiting is not None
     assert f'has only "{IMAGE}"' in waiting.message
