@@ -20,21 +20,23 @@ def selector_errors(selector: JSON, field: str) -> list[FieldError]:
 
 
 def _requirement_errors(wanted: JSON, field: str) -> list[FieldError]:
-    operator, key, values = wanted.get("operator", ""), wanted.get("key", ""), wanted.get("values") or []
-    errors: list[FieldError] = []
-    if operator in ("In", "NotIn"):
-        if not values:
-            errors.append(required(f"{field}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif operator in ("Exists", "DoesNotExist"):
-        if values:
-            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-            errors.append(forbidden_field(f"{field}.values", detail))
-    else:
-        errors.append(invalid(f"{field}.operator", operator, "not a valid selector operator"))
-    errors += each(f"{field}.key", key, qualified_name(key))
+    key, values = wanted.get("key", ""), wanted.get("values") or []
+    errors = operator_errors(wanted, field) + each(f"{field}.key", key, qualified_name(key))
     for i, value in enumerate(values):
         errors += each(f"{field}.values[{i}]", value, label_value(value))
     return errors
+
+
+def operator_errors(wanted: JSON, field: str) -> list[FieldError]:
+    """What is wrong with the operator of a requirement, or with how many values it has."""
+    operator, values = wanted.get("operator", ""), wanted.get("values") or []
+    if operator in ("In", "NotIn"):
+        missing = required(f"{field}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+        return [] if values else [missing]
+    if operator in ("Exists", "DoesNotExist"):
+        detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+        return [forbidden_field(f"{field}.values", detail)] if values else []
+    return [invalid(f"{field}.operator", operator, "not a valid selector operator")]
 
 
 def read_selector(selector: JSON | None) -> LabelSelector | None:

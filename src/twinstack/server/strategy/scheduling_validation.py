@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twinstack.api.errors import FieldError, duplicate, forbidden_field, invalid, not_supported, required
+from twinstack.api.errors import FieldError, duplicate, invalid, not_supported, required
 from twinstack.api.validation import each, label_value, qualified_name
-from twinstack.server.strategy.label_selectors import selector_errors
+from twinstack.server.strategy.label_selectors import operator_errors, selector_errors
 
 JSON = dict[str, Any]
 
@@ -96,21 +96,12 @@ def _node_term_errors(term: JSON, field: str) -> list[FieldError]:
 
 
 def _node_requirement_errors(wanted: JSON, field: str) -> list[FieldError]:
-    key, operator, values = wanted.get("key", ""), wanted.get("operator", ""), wanted.get("values") or []
-    errors: list[FieldError] = []
-    if operator in ("In", "NotIn"):
-        if not values:
-            errors.append(required(f"{field}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif operator in ("Exists", "DoesNotExist"):
-        if values:
-            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-            errors.append(forbidden_field(f"{field}.values", detail))
-    elif operator in ("Gt", "Lt"):
-        if len(values) != 1:
-            detail = "must be specified single value when `operator` is 'Lt' or 'Gt'"
-            errors.append(required(f"{field}.values", detail))
+    key = wanted.get("key", "")
+    if wanted.get("operator") in ("Gt", "Lt"):
+        detail = "must be specified single value when `operator` is 'Lt' or 'Gt'"
+        errors = [] if len(wanted.get("values") or []) == 1 else [required(f"{field}.values", detail)]
     else:
-        errors.append(invalid(f"{field}.operator", operator, "not a valid selector operator"))
+        errors = operator_errors(wanted, field)
     return errors + each(f"{field}.key", key, qualified_name(key))
 
 
