@@ -30,7 +30,7 @@ _PODS = resource("", "pods")
 _NODES = resource("", "nodes")
 _KUBELET_PORT = 10250
 _FLAGS = ("follow", "previous", "timestamps")
-_LONGEST_ERROR = 64 << 10  # bytes of a kubelet's error text that are passed on
+LONGEST_ERROR = 64 << 10  # bytes of a kubelet's error text that are passed on
 
 
 class PodLogs:
@@ -49,10 +49,7 @@ class PodLogs:
         node_name = pod.get("spec", {}).get("nodeName", "")
         if not node_name:
             return Response(status=204, content_type="text/plain")
-        node = self._reader.get(_NODES, "", node_name)
-        if node is None:
-            raise not_found("nodes", node_name)
-        address, port = kubelet_endpoint(node)
+        address, port = kubelet_of(self._reader, node_name)
         target = f"/containerLogs/{route.namespace}/{route.name}/{container}" + (f"?{query}" if query else "")
         try:
             status, answer = await self._kubelets.get(address, port, target)
@@ -73,7 +70,7 @@ async def _failure(status: int, answer: Exchange, route: Route) -> StatusError:
     """A kubelet's refusal as upstream passes it on."""
     text = bytearray()
     try:
-        while len(text) < _LONGEST_ERROR and (part := await answer.read()):
+        while len(text) < LONGEST_ERROR and (part := await answer.read()):
             text += part
     finally:
         answer.close()
@@ -89,6 +86,14 @@ async def _failure(status: int, answer: Exchange, route: Route) -> StatusError:
         text_404 = f"the server could not find the requested resource ( pods/log {route.name})"
         return StatusError(404, "NotFound", text_404, details=details)
     return internal_error(message or f"the kubelet answered {status}")
+
+
+def kubelet_of(reader: Reader, node_name: str) -> tuple[Address, int]:
+    """Where the kubelet of a node listens. Raises StatusError when there is no such node, or it has no address."""
+    node = reader.get(_NODES, "", node_name)
+    if node is None:
+        raise not_found("nodes", node_name)
+    return kubelet_endpoint(node)
 
 
 def kubelet_endpoint(node: JSON) -> tuple[Address, int]:

@@ -17,18 +17,16 @@ from twinstack.server.kubelet import KubeletClient
 from twinstack.server.listeners import endpoint
 from twinstack.server.messages import Answer, Duplex, Request, Response, Route, Upgrade
 from twinstack.server.outgoing import Exchange, OutgoingRequest
-from twinstack.server.podlogs import container_of, kubelet_endpoint
+from twinstack.server.podlogs import LONGEST_ERROR, container_of, kubelet_of
 from twinstack.server.strategy.base import Reader
 
 JSON = dict[str, Any]
 
 _PODS = resource("", "pods")
-_NODES = resource("", "nodes")
 _FLAGS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))  # upstream's names, kubelet's
 _ONE_EACH_LINE = "x-stream-protocol-version"  # kubelets do not take a list
 _PASSED = ("upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol", "user-agent", "origin")
 _ANSWERED = ("upgrade", "sec-websocket-accept", "sec-websocket-protocol", _ONE_EACH_LINE)
-_LONGEST_ERROR = 64 << 10  # bytes of a kubelet's error text that are passed on
 
 
 class PodStreams:
@@ -46,12 +44,9 @@ class PodStreams:
         node_name = pod.get("spec", {}).get("nodeName", "")
         if not node_name:
             raise bad_request(f"pod {route.name} does not have a host assigned")
-        node = self._reader.get(_NODES, "", node_name)
-        if node is None:
-            raise not_found("nodes", node_name)
         if not wants_upgrade(request.headers):
             raise bad_request("Upgrade request required")
-        address, port = kubelet_endpoint(node)
+        address, port = kubelet_of(self._reader, node_name)
         asked = OutgoingRequest(request.method, target, upgrade_headers(request.headers))
         try:
             answer = await self._kubelets.send(address, port, asked)
@@ -117,7 +112,7 @@ async def _refusal(answer: Exchange, url: str) -> Response:
     """A kubelet's answer other than 101, as it is."""
     body = bytearray()
     try:
-        while len(body) < _LONGEST_ERROR and (part := await answer.read()):
+        while len(body) < LONGEST_ERROR and (part := await answer.read()):
             body += part
     finally:
         answer.close()

@@ -138,10 +138,10 @@ class Session(Protocol):
         """The window of its terminal, if it has one, has this size now."""
 
     async def exit_code(self) -> int:
-        """Wait for the end of the program that was started for this session; 0 if none was."""
+        """Wait for the end of the program that was started for it; 0 if none was."""
 
     async def close(self) -> None:
-        """Let go. A program that was started for this session is killed. Idempotent."""
+        """Let go. A program that was started for it is killed. Idempotent."""
 
 
 class Runtime(Protocol):
