@@ -252,9 +252,13 @@ def _all_of(entry: Mapping[str, Any], objects: Sources, namespace: str) -> dict[
 
 
 def command(container: core.Container, values: Mapping[str, str]) -> list[str]:
-    """The words to run. Raises ConfigError: the images that are made of the node have no command of their own."""
+    """The words to run. Raises ConfigError when there are none.
+
+    The images that are made of the node have no entrypoint of their own, so arguments alone are the program and its
+    arguments, as with an OCI image that has none.
+    """
     words = [expand(word, values) for word in [*container.command, *container.args]]
-    if not container.command:
+    if not words:
         raise ConfigError("no command specified")
     return words
 

@@ -87,8 +87,9 @@ def test_later_variables_may_use_earlier_ones() -> None:
     values = variables(pod(), Container(env=env), AROUND)
     assert (values["B"], values["HOSTNAME"]) == ("1$(C)", "web")
     assert command(Container(command=["sh", "-c"], args=["echo $(B)"]), values) == ["sh", "-c", "echo 1$(C)"]
+    assert command(Container(args=["cat", "$(A)"]), values) == ["cat", "1"]  # the image has no entrypoint
     with pytest.raises(ConfigError):
-        command(Container(args=["x"]), values)
+        command(Container(), values)
 
 
 def test_objects_in_variables() -> None:
