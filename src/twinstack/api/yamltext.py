@@ -27,6 +27,7 @@ _INFINITIES = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 _integer = re.compile(
     r"[-+]?(?:0b_*[01][01_]*|0o_*[0-7][0-7_]*|0[0-7_]*|[1-9][0-9_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*)"
 ).fullmatch
+_LONGEST_WORD = 64  # longer scalars without quotes are text or numbers
 _float = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
 _TAG = "tag:yaml.org,2002:"
 _MERGE = "<<"
@@ -168,8 +169,8 @@ def _allowed_ratio(size: int) -> float:
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
-    plain, quoted = event.implicit
-    if plain and event.tag is None:
+    bare, quoted = event.implicit
+    if bare and event.tag is None:
         return _plain(event.value)
     if quoted or event.tag in ("!", f"{_TAG}str"):
         return event.value
@@ -180,6 +181,13 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     if kind != {bool: "bool", int: "int", float: "float", type(None): "null"}.get(type(value)):
         raise YAMLSyntaxError(f"yaml: cannot decode {event.value!r} as a {event.tag}")
     return value
+
+
+def is_text(text: str) -> bool:
+    """Whether `text`, written without quotes, would be read as itself."""
+    if len(text) > _LONGEST_WORD:
+        return not (_integer(text) or _float(text))
+    return bool(_plain(text) == text)
 
 
 @functools.lru_cache(maxsize=2048)

@@ -7,11 +7,17 @@ from typing import Any
 
 import yaml
 
+from twinstack.api.yamltext import is_text
+
+_UNICODE_BREAKS = frozenset("\x85\u2028\u2029")  # a block would read them as plain ends of lines
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes, where they are needed, are double; text of several lines is a literal block."""
 
     def choose_scalar_style(self) -> str:
+        if isinstance(self.event, yaml.ScalarEvent) and self.event.style == '"':
+            return '"'
         style: str = super().choose_scalar_style()
         analysis = self.analysis
         block = analysis is not None and analysis.multiline and analysis.allow_block
@@ -21,6 +27,14 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """In quotes what would be read as something else: `0E0` is a number to Go, though not to PyYAML."""
+        quoted = not is_text(text) or not _UNICODE_BREAKS.isdisjoint(text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def encode(value: Any) -> bytes:
@@ -38,4 +52,10 @@ def _sorted(value: Any) -> Any:
 def _order(key: str) -> list[tuple[int, int, str]]:
     """Numbers inside names count as numbers, and what is no letter comes before letters."""
     parts = re.findall(r"[0-9]+|[^0-9]", key)
-    return [(0, int(part), "") if part.isdecimal() else (int(part.isalpha()), -1, part) for part in parts]
+    return [_number(part) if part.isdecimal() else (int(part.isalpha()), -1, part) for part in parts]
+
+
+def _number(digits: str) -> tuple[int, int, str]:
+    """In order of value without reading it: Python refuses to read thousands of digits."""
+    digits = digits.lstrip("0")
+    return (0, len(digits), digits)

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twinstack.api import nesting, yamltext
 from twinstack.api.yamltext import YAMLSyntaxError
+from twinstack.server import yamlanswers
 
 
 def read(text: str) -> Any:
@@ -117,6 +117,13 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    "text", ["0E0", "1e3", "0.", ".5", "0o7", "0b1", "1_000", "0x_1", "yes", "~", "", "null", ".inf", "9" * 9000]
+)
+def test_text_that_looks_like_something_else_is_quoted(text: str) -> None:
+    assert read(yamlanswers.encode({text: text}).decode()) == {text: text}
+
+
 @given(json_values)
 def test_what_a_printer_writes_is_read_back(value: Any) -> None:
-    assert read(yaml.safe_dump(value, allow_unicode=True)) == value
+    assert read(yamlanswers.encode(value).decode()) == value
