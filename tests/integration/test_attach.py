@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -117,13 +118,37 @@ def test_input_ends_with_the_first_who_had_any(tmp_path: Path, network: Path) ->
         ear = Ear(await bench.runtime.attach(key, stdin=True))
         for number in range(30000, 0, -1):
             await ear.session.write(b"%05d\n" % number)
-        ear.session.end_input()
+        await ear.session.end_input()
         await ear.end()
         await bench.runtime.wait(key)
         expected = b"ready " + b"".join(b"%05d\n" % number for number in range(1, 30001))
         assert ear.said[STDOUT] == expected
         assert bench.state(key).exit_code == 0
         assert log_of(bench, key)[:2] == ["logged", "ready 00001"]
+
+    with_bench(tmp_path, network, work)
+
+
+def test_an_end_of_input_waits_for_room(tmp_path: Path, network: Path) -> None:
+    """The container reads nothing until the way to it is full, and it must hear of the end all the same."""
+
+    async def work(bench: Bench) -> None:
+        key = await start(bench, "until test -e /tmp/go; do sleep 0.01; done; wc -c", stdin=True, once=True)
+        ear = Ear(await bench.runtime.attach(key, stdin=True))
+        written = 0
+        for size in (1000, 1):
+            with suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout(0.3):
+                        await ear.session.write(b"x" * size)
+                    written += size
+        ending = asyncio.create_task(ear.session.end_input())
+        await asyncio.sleep(0.05)
+        assert not ending.done()
+        await touch(bench, key, "/tmp/go")
+        await ending
+        await ear.end()
+        assert ear.said[STDOUT] == b"%d\n" % written
 
     with_bench(tmp_path, network, work)
 
@@ -198,7 +223,7 @@ def test_no_input_and_no_terminal(tmp_path: Path, network: Path) -> None:
         session = await bench.runtime.attach(key, stdin=True)
         await session.write(b"nobody reads this")
         session.resize(80, 24)
-        session.end_input()
+        await session.end_input()
         await asyncio.sleep(0.05)
         assert log_of(bench, key) == ["/dev/null"]
         await session.close()

@@ -108,7 +108,7 @@ def test_input_and_its_end(tmp_path: Path, network: Path) -> None:
         block = bytes(range(256)) * 4096
         for _ in range(4):
             await session.write(block)  # more than a pipe holds
-        session.end_input()
+        await session.end_input()
         texts = await collect(session)
         assert await session.exit_code() == 0
         assert texts[STDOUT].split()[0] == hashlib.sha256(block * 4).hexdigest()

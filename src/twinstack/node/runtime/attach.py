@@ -35,8 +35,8 @@ class AttachSession:
         for start in range(0, len(data), PACKET):
             await self._send(bytes([switchboard.INPUT]) + data[start : start + PACKET])
 
-    def end_input(self) -> None:
-        self._try_to_send(bytes([switchboard.END]))
+    async def end_input(self) -> None:
+        await self._send(bytes([switchboard.END]))
 
     def resize(self, columns: int, rows: int) -> None:
         self._try_to_send(bytes([switchboard.RESIZE]) + b"%d %d" % (columns, rows))

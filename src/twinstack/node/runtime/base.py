@@ -131,8 +131,8 @@ class Session(Protocol):
     async def write(self, data: bytes) -> None:
         """Give it input, and wait until it has room for it; dropped when it takes no more."""
 
-    def end_input(self) -> None:
-        """No more input will come."""
+    async def end_input(self) -> None:
+        """No more input will come. Waits, as `write`, until it has room to hear so."""
 
     def resize(self, columns: int, rows: int) -> None:
         """The window of its terminal, if it has one, has this size now."""

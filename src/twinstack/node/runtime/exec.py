@@ -46,7 +46,7 @@ class ExecSession:
         if self._input is not None and not await descriptors.write(self._input, data):
             self._close_input()
 
-    def end_input(self) -> None:
+    async def end_input(self) -> None:
         """A terminal has no end of input but the character that stands for it, which is the client's to send."""
         if self._terminal is None:
             self._close_input()

@@ -111,7 +111,7 @@ async def _speak(streams: Streams, wanted: Wanted, talk: Talk) -> None:
 async def _feed(source: Inbox, session: Session) -> None:
     while data := await source.read():
         await session.write(data)
-    session.end_input()
+    await session.end_input()
 
 
 async def _pass_on(output: AsyncGenerator[tuple[int, bytes], None], streams: Streams, wanted: Wanted) -> None:
