@@ -11,6 +11,23 @@ from twinstack.cluster.configuration import NODE_MASK_SIZE, ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
 from twinstack.ip import CIDR, Address
 
+# Kinds for which none of these parts is there, by `plural.group`; the server warns those who write them.
+_UNACTED = (
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "daemonsets.apps",
+    "statefulsets.apps",
+    "horizontalpodautoscalers.autoscaling",
+    "cronjobs.batch",
+    "jobs.batch",
+    "networkpolicies.networking.k8s.io",
+    "poddisruptionbudgets.policy",
+    "csidrivers.storage.k8s.io",
+    "storageclasses.storage.k8s.io",
+    "volumeattachments.storage.k8s.io",
+    "volumeattributesclasses.storage.k8s.io",
+)
+
 
 class Part(NamedTuple):
     """One process. Without a namespace it runs in the host's."""
@@ -52,6 +69,7 @@ def _server(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
         network_namespace=paths.switch,
         sqlite=paths.database,
         authorization_mode="AlwaysAllow",
+        unacted_resources=",".join(_UNACTED),
         client_ca_file=paths.pki / "ca.crt",
         tls_cert_file=paths.pki / "apiserver.crt",
         tls_private_key_file=paths.pki / "apiserver.key",

@@ -40,6 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--client-ca-file", default="", metavar="FILE", help="authority of client certificates: user CN, groups O")
     add("--token-auth-file", default="", metavar="FILE", help='CSV of token,user,uid,"group,group"')
     add("--authorization-mode", default="AlwaysAllow", metavar="MODE", help="AlwaysAllow: whoever is known may do all")
+    add("--unacted-resources", default="", metavar="NAMES", help="plural.group of what no part of the cluster acts on")
     add("--disable-admission-plugins", default="", metavar="NAMES", help="admission plugins to leave out")
     add("--kubelet-client-certificate", default="", metavar="FILE", help="client certificate towards nodes")
     add("--kubelet-client-key", default="", metavar="FILE", help="its key")
@@ -85,6 +86,7 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
         secure_port=secure_port(args.secure_port),
         advertise_addresses=addresses,
         disabled_admission_plugins=frozenset(args.disable_admission_plugins.split(",")),
+        unacted=frozenset(filter(None, args.unacted_resources.split(","))),
     )
 
 

@@ -148,7 +148,7 @@ class Planner:
         key = row.key(route.namespace, name)
         if self._reader.exists(key):
             raise already_exists(row.plural, name, row.group)
-        warnings = [*repeated, *change.warnings, *unacted.warnings(row)]
+        warnings = [*repeated, *change.warnings, *unacted.warnings(row, ctx.config.unacted)]
         plan = Plan(view_of(row), shaped(route, change.object), warnings)
         plan.put(key, 0, change.also, created=True)
         return plan.rehearse() if options.dry_run else plan
@@ -177,7 +177,7 @@ class Planner:
             new["metadata"]["managedFields"] = managed
         change = strategy.update_subresource(ctx, route.subresource, new, old)
         result = shaped(route, change.object)
-        stored_only = [] if route.subresource else unacted.warnings(row)
+        stored_only = [] if route.subresource else unacted.warnings(row, ctx.config.unacted)
         plan = Plan(view, result, [*repeated, *change.warnings, *stored_only])
         if not change.also and fieldmanagers.settles(result, old):
             return plan.unchanged(version)

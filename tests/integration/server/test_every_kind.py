@@ -82,7 +82,7 @@ async def creates(api: Api, row: Resource, obj: JSON, collection: str, path: str
     assert made.code == 201, made.body
     assert (made.body["kind"], made.body["apiVersion"]) == (row.kind, row.group_version)
     assert made.body["metadata"].get("generation") == (1 if row.generation else None)
-    for sentence in unacted.warnings(row):
+    for sentence in unacted.warnings(row, CONFIG.unacted):
         assert sentence in made.warnings
     again = await api.call("POST", collection, obj)
     assert (again.code, again.body["reason"]) == (409, "AlreadyExists")

@@ -33,6 +33,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     secure_port: int
     advertise_addresses: tuple[Address, ...] = ()
     disabled_admission_plugins: frozenset[str] = frozenset()
+    unacted: frozenset[str] = frozenset()  # resources, as plural.group, on which nobody in the cluster acts
 
 
 class Reader(Protocol):
