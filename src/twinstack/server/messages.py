@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -11,11 +11,22 @@ from twinstack.api.resources import Resource
 
 
 class UserInfo(msgspec.Struct, frozen=True):
-    """Who asks, as authentication found out."""
+    """Who asks, as authentication found out. `extra` are further facts, each a key with its values."""
 
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """authentication.k8s.io/v1 UserInfo; what is empty is left out."""
+        fields = {
+            "username": self.name,
+            "uid": self.uid,
+            "groups": list(self.groups),
+            "extra": {key: list(values) for key, values in self.extra},
+        }
+        return {name: value for name, value in fields.items() if value}
 
 
 class Request(msgspec.Struct):

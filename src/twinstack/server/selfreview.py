@@ -21,15 +21,10 @@ SELF_SUBJECT_REVIEWS = resource("authentication.k8s.io", "selfsubjectreviews")
 
 def review_self(user: UserInfo) -> Written:
     """The review of `user`, as the answer to a create."""
-    info: JSON = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
     review = {
         "kind": SELF_SUBJECT_REVIEWS.kind,
         "apiVersion": SELF_SUBJECT_REVIEWS.group_version,
         "metadata": {"creationTimestamp": times.now()},
-        "status": {"userInfo": info},
+        "status": {"userInfo": user.as_json()},
     }
     return Written(value=msgspec.json.encode(review), object=review, created=True)

@@ -32,11 +32,7 @@ class CertificateSigningRequestStrategy(Strategy):
         spec: JSON = obj.setdefault("spec", {})
         for name in ("username", "uid", "groups", "extra"):
             spec.pop(name, None)
-        spec["username"] = ctx.user.name
-        if ctx.user.uid:
-            spec["uid"] = ctx.user.uid
-        if ctx.user.groups:
-            spec["groups"] = list(ctx.user.groups)
+        spec |= ctx.user.as_json()
 
     def prepare_update(self, ctx: WriteContext, new: JSON, old: JSON) -> None:
         new["spec"] = old["spec"]
