@@ -295,6 +295,17 @@ class FieldSelector:
         return all((fields.get(field, "") == value) is not negated for field, value, negated in self._requirements)
 
 
+def exact_fields(text: str) -> Mapping[str, str]:
+    """What a `fieldSelector` parameter of any resource demands of fields by `=`; nothing if it cannot be read."""
+    if not text:
+        return _NO_FIELDS
+    terms = [_split_term(term) for term in _split_terms(text)]
+    if not all(operator for _, operator, _ in terms):
+        return _NO_FIELDS
+    return {field: _unescape(value) for field, operator, value in terms if operator != "!="}
+
+
+_NO_FIELDS: Mapping[str, str] = {}
 _ALIASES = {("pods", "spec.host"): "spec.nodeName"}
 
 

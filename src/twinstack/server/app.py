@@ -12,7 +12,9 @@ import msgspec
 from twinstack.api.errors import StatusError, internal_error
 from twinstack.server import metrics, openapi, routing
 from twinstack.server.authentication import Authenticator, impersonated
-from twinstack.server.authorization import Attributes, Authorizer, authorize
+from twinstack.server.authorization.decisions import Attributes, Authorizer
+from twinstack.server.authorization.refusals import require
+from twinstack.server.authorization.requests import attributes_of
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
@@ -84,17 +86,18 @@ class App:
         user = self._authenticator.authenticate(request.user, request.headers)
         other = impersonated(request.headers)
         if other is not None:
-            authorize(self._authorizer, Attributes(user, "impersonate", "", None))
+            require(self._authorizer, Attributes(user=user, verb="impersonate", resource="users", name=other.name))
             user = other
         request.user = user
-        authorize(self._authorizer, Attributes(user, verb, request.path, route))
+        attributes = attributes_of(request, user)
+        require(self._authorizer, attributes)
         if refused is not None:
             raise refused
         if route is None:
             return self._page(request)
         further = routing.further_verb(verb, route)
         if further is not None:
-            authorize(self._authorizer, Attributes(user, further, request.path, route))
+            require(self._authorizer, msgspec.structs.replace(attributes, verb=further))
         handler = self._subresources.get(route.subresource, self._resources)
         return await handler.handle(request, route)
 

@@ -11,7 +11,8 @@ import pytest
 from twinstack.api.errors import not_found
 from twinstack.server.app import App
 from twinstack.server.authentication import ANONYMOUS, Authenticator
-from twinstack.server.authorization import AllowAuthenticated, Attributes
+from twinstack.server.authorization.decisions import Attributes, Decision, Rules, Verdict
+from twinstack.server.authorization.modes import AlwaysAllow
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, StreamWriter, UserInfo
@@ -45,7 +46,7 @@ class Setting:
         self.counters = Metrics(lambda: {"pods": 3})
         self.app = App(
             authenticator=Authenticator({"t": ALICE}),
-            authorizer=AllowAuthenticated(),
+            authorizer=AlwaysAllow(),
             discovery=Discovery("h:1"),
             health=Health({"ping": lambda: True, "store": lambda: True}, {"objects": lambda: self.ready}),
             counters=self.counters,
@@ -122,8 +123,11 @@ def test_access(site: Setting) -> None:
 class NoCreates:
     """An authorizer."""
 
-    def refusal(self, attributes: Attributes) -> str | None:
-        return "" if attributes.verb == "create" else None
+    def authorize(self, attributes: Attributes) -> Decision:
+        return Decision(Verdict.NO_OPINION if attributes.verb == "create" else Verdict.ALLOW)
+
+    def rules_for(self, user: UserInfo, namespace: str) -> Rules:
+        return Rules()
 
 
 def test_a_websocket_to_a_pod_needs_the_right_to_create(site: Setting) -> None:
