@@ -11,6 +11,7 @@ import msgspec
 from twinstack.api import times
 from twinstack.api.errors import StatusError, already_exists, invalid_object
 from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions, unacted
+from twinstack.server.admission import Attempt, Check
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions
@@ -111,6 +112,7 @@ class Planner:
     """Makes plans from the state that `versions` shows."""
 
     def __init__(self, reader: Reader, config: ServerConfig) -> None:
+        self.checks: list[Check] = []  # by what the server was started with
         self._reader = reader
         self._config = config
 
@@ -141,6 +143,7 @@ class Planner:
             fieldmanagers.track_creation(row, obj, supplied, options, now)
         elif managed:
             meta["managedFields"] = managed
+        self._check(route, name, user, obj, None)
         change = strategy.create(ctx, obj)
         if not options.dry_run:
             objectmeta.check_unversioned(change.object["metadata"])
@@ -175,6 +178,7 @@ class Planner:
             fieldmanagers.track_update(route, new, old, supplied, options, ctx.now)
         elif managed:
             new["metadata"]["managedFields"] = managed
+        self._check(route, route.name, user, new, old)
         change = strategy.update_subresource(ctx, route.subresource, new, old)
         result = shaped(route, change.object)
         stored_only = [] if route.subresource else unacted.warnings(row, ctx.config.unacted)
@@ -206,6 +210,7 @@ class Planner:
         view = view_of(row)
         old = view.read(version)
         self._settle_metadata(route, obj, old, version)
+        self._check(route, route.name, user, obj, old)
         ctx = self._context(route, route.name, user, times.now(), dry_run=options.dry_run)
         if route.subresource:
             fieldmanagers.track_update(route, obj, old, None, options, ctx.now)
@@ -223,6 +228,7 @@ class Planner:
     def delete(self, route: Route, version: Version, user: UserInfo, options: DeleteOptions) -> Plan:
         row = route.resource
         view = view_of(row)
+        self._check(route, route.name, user, None, view.read(version))
         preconditions.check_mortal(route)
         decision = deletion.decide(row, view.read(version), options, time.time())
         plan = Plan(view, decision.object)
@@ -255,6 +261,10 @@ class Planner:
         else:
             plan.put(version.key, version.revision, also)
         return plan.rehearse() if ctx.dry_run else plan
+
+    def _check(self, route: Route, name: str, user: UserInfo, new: JSON | None, old: JSON | None) -> None:
+        for check in self.checks:
+            check(Attempt(route, name, user, new, old))
 
     def _context(self, route: Route, name: str, user: UserInfo, now: str, *, dry_run: bool) -> WriteContext:
         return WriteContext(

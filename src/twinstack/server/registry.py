@@ -68,6 +68,7 @@ class Registry:
         self.config = config
         self._store = store
         self._planner = Planner(self.reader, config)
+        self.checks = self._planner.checks
 
     async def open(self) -> None:
         """Load everything and make the namespaces that every cluster has. Raises StoreError."""
