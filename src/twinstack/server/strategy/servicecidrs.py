@@ -26,9 +26,14 @@ class ServiceCIDRStrategy(Strategy):
         return _validate_update(cidrs, _cidrs(old)) if old else _validate(cidrs)
 
     def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
-        """Metadata stays as it was, which the other kinds let `/status` change."""
-        status = new.get("status") or {}
-        return super().update_status(ctx, old | {"metadata": dict(old["metadata"]), "status": status}, old)
+        """Metadata but for who manages which field stays as it was; the other kinds let `/status` change it."""
+        meta = dict(old["metadata"])
+        managers = new["metadata"].get("managedFields")
+        if managers:
+            meta["managedFields"] = managers
+        else:
+            meta.pop("managedFields", None)
+        return super().update_status(ctx, old | {"metadata": meta, "status": new.get("status") or {}}, old)
 
 
 def _cidrs(obj: JSON) -> list[str]:
