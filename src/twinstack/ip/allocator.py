@@ -2,8 +2,8 @@
 
 Three rules of choosing over the same scan, `first_free`:
 
-- `Bands.choose`: a random start in the dynamic band, then upward with a wrap; the static band is the last
-  resort (KEP-3070). What is taken lives with the caller, so the choice needs no memory of its own.
+- `Bands.choose`: random numbers of the dynamic band, then upward from the last of them with a wrap; the static
+  band is the last resort (KEP-3070). What is taken lives with the caller, so the choice needs no memory of its own.
 - `BlockAllocator`: next-fit blocks of a cluster range, one a node.
 - `AddressPool`: next-fit addresses of one block, so that a freed address rests before it is given again.
 """
@@ -20,6 +20,7 @@ from twinstack.ip.families import IPFamily
 
 _STATIC_BAND_OFF = 16  # ranges up to this size have no static band
 _SHORTEST_IPV6_PREFIX = 64
+_RANDOM_TRIES = 8  # find a place in all but one of 250 searches while the half is free
 
 RandBelow = Callable[[int], int]
 
@@ -43,6 +44,16 @@ def first_free(span: Span, start: int, taken: Callable[[int], bool]) -> int | No
     return None
 
 
+def _pick(band: Span, taken: Callable[[int], bool], randbelow: RandBelow) -> int | None:
+    """Some free number. A few tries at random first: a scan pays for every neighbour in a long run of taken ones."""
+    start = 0
+    for _ in range(_RANDOM_TRIES):
+        start = randbelow(band.size)
+        if not taken(band.first + start):
+            return band.first + start
+    return first_free(band, start, taken)
+
+
 class Bands(NamedTuple):
     """A pool of numbers in two bands: dynamic requests spare the lower one for static requests (KEP-3070)."""
 
@@ -59,7 +70,7 @@ class Bands(NamedTuple):
         """A free number, or None when the pool is full. `randbelow(n)` gives 0 … n-1."""
         for band in (self.dynamic, self.static):
             if band.size:
-                number = first_free(band, randbelow(band.size), taken)
+                number = _pick(band, taken, randbelow)
                 if number is not None:
                     return number
         return None
