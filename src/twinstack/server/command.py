@@ -8,10 +8,12 @@ import resource as limits
 
 from twinstack.ip import Address
 from twinstack.server.flags import (
+    AUTHORIZATION_MODES,
     WITHOUT_EFFECT,
     FlagError,
     advertised,
-    authorization_mode,
+    authorization_modes,
+    boolean,
     node_ports,
     secure_port,
     service_ranges,
@@ -39,7 +41,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--cert-dir", default="/run/twinstack/certificates", metavar="DIR", help="where a self-signed certificate goes")
     add("--client-ca-file", default="", metavar="FILE", help="authority of client certificates: user CN, groups O")
     add("--token-auth-file", default="", metavar="FILE", help='CSV of token,user,uid,"group,group"')
-    add("--authorization-mode", default="AlwaysAllow", metavar="MODE", help="AlwaysAllow: whoever is known may do all")
+    add(
+        "--authorization-mode",
+        default="AlwaysAllow",
+        metavar="MODES",
+        help=f"in order: {', '.join(AUTHORIZATION_MODES)}",
+    )
+    add("--anonymous-auth", nargs="?", const="true", default="true", metavar="BOOL", help="let in who shows nothing")
     add("--unacted-resources", default="", metavar="NAMES", help="plural.group of what no part of the cluster acts on")
     add("--disable-admission-plugins", default="", metavar="NAMES", help="admission plugins to leave out")
     add("--kubelet-client-certificate", default="", metavar="FILE", help="client certificate towards nodes")
@@ -75,7 +83,8 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
         raise FlagError("--network-namespace needs --advertise-address, the addresses to listen on inside it")
     if bool(args.tls_cert_file) != bool(args.tls_private_key_file):
         raise FlagError("--tls-cert-file and --tls-private-key-file must be specified together")
-    authorization_mode(args.authorization_mode)
+    authorization_modes(args.authorization_mode)
+    boolean("anonymous-auth", args.anonymous_auth)
     addresses = advertised(args.advertise_address, ranges)
     if not addresses:
         own = own_address(ranges[0].family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from twinstack.ip import CIDR, Address, IPFamily
@@ -10,6 +11,7 @@ from twinstack.ip.addresses import parse_addresses
 DEFAULT_SERVICE_RANGE = "10.0.0.0/24"  # upstream's, deprecated there
 # Flags of kube-apiserver that callers may pass and that change nothing here; said at start.
 WITHOUT_EFFECT = ("service_account_issuer", "service_account_key_file", "service_account_signing_key_file")
+AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "RBAC")
 
 _SMALLEST_RANGE = 8
 _SHORTEST_IPV6_PREFIX = 64
@@ -107,8 +109,26 @@ def _family_number(family: IPFamily) -> str:
     return "4" if family is IPFamily.IPV4 else "6"
 
 
-def authorization_mode(text: str) -> None:
-    """`--authorization-mode`: refuses what is not there, rather than to let everybody in unasked."""
-    missing = [mode for mode in text.split(",") if mode != "AlwaysAllow"]
-    if missing:
-        raise FlagError(f"--authorization-mode {','.join(missing)}: this server offers AlwaysAllow")
+def authorization_modes(text: str) -> tuple[str, ...]:
+    """`--authorization-mode`: the modes in their order."""
+    modes = tuple(text.split(","))
+    if not text:
+        raise FlagError("at least one authorization-mode must be passed")
+    for mode in modes:
+        if mode not in AUTHORIZATION_MODES:
+            offered = ", ".join(AUTHORIZATION_MODES)
+            raise FlagError(f"authorization-mode {json.dumps(mode)} is not a valid mode; this server offers {offered}")
+        if modes.count(mode) > 1:
+            raise FlagError(f"authorization-mode {json.dumps(modes)} has mode specified more than once")
+    return modes
+
+
+def boolean(name: str, text: str) -> bool:
+    """A flag that is true when given without a value, as Go reads it."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise FlagError(
+        f'invalid argument "{text}" for "--{name}" flag: strconv.ParseBool: parsing "{text}": invalid syntax'
+    )

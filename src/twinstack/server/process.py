@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +19,15 @@ from twinstack.ip import Address
 from twinstack.server import event_expiry, kubernetes_service, listeners
 from twinstack.server.app import App
 from twinstack.server.authentication import Authenticator, TokenFileError, certificate_user, read_tokens
-from twinstack.server.authorization.modes import AlwaysAllow
+from twinstack.server.authorization.decisions import Authorizer
+from twinstack.server.authorization.modes import AlwaysAllow, AlwaysDeny, in_order
+from twinstack.server.authorization.rbac import bootstrap
+from twinstack.server.authorization.rbac.authorizer import RBAC, follow
+from twinstack.server.authorization.rbac.escalation import Escalation
+from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
-from twinstack.server.flags import WITHOUT_EFFECT
+from twinstack.server.flags import WITHOUT_EFFECT, authorization_modes
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
@@ -61,6 +66,7 @@ class Process:
         self._bind = bind
         self._store = WatchedStore(SQLiteStore(args.sqlite))
         self._registry = Registry(self._store, config)
+        self._policy = PolicyIndex()
         self._repair = Repair(self._registry)
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -78,6 +84,8 @@ class Process:
             sockets += self._sockets()
             context = self._tls()
             await self._registry.open()
+            follow(self._registry.cache, self._policy)
+            await bootstrap.ensure(self._registry)
         except (OSError, StoreError, StatusError, TokenFileError) as error:
             log.error("cannot start: %s", _reason(error))
             for each in sockets:
@@ -115,9 +123,11 @@ class Process:
         egress = Egress(args.network_namespace)
         kubelets = KubeletClient(egress, context)
         streams = PodStreams(registry.reader, kubelets)
+        authorizer = self._authorizer()
+        registry.checks.append(Escalation(authorizer, self._policy))
         app = App(
             authenticator=Authenticator(tokens),
-            authorizer=AlwaysAllow(),
+            authorizer=authorizer,
             discovery=Discovery(self._public_endpoint()),
             health=self._health(),
             counters=Metrics(self._object_counts),
@@ -131,6 +141,14 @@ class Process:
             },
         )
         return HTTPServer(app, identify=certificate_user)
+
+    def _authorizer(self) -> Authorizer:
+        makers: dict[str, Callable[[], Authorizer]] = {
+            "AlwaysAllow": AlwaysAllow,
+            "AlwaysDeny": AlwaysDeny,
+            "RBAC": partial(RBAC, self._policy),
+        }
+        return in_order(authorization_modes(self._args.authorization_mode), makers)
 
     def _object_counts(self) -> dict[str, int]:
         """Stored objects by qualified resource name."""
@@ -194,9 +212,8 @@ class Process:
 
     def _announce(self) -> None:
         args, port = self._args, self._config.secure_port
-        log.warning(
-            "authorization is AlwaysAllow: all who are known may do everything; roles are stored but not enforced"
-        )
+        if "AlwaysAllow" in authorization_modes(args.authorization_mode):
+            log.warning("--authorization-mode has AlwaysAllow: all who are known may do everything, whatever roles say")
         for name in WITHOUT_EFFECT:
             if getattr(args, name):
                 log.warning("--%s has no effect: this server issues no tokens", name.replace("_", "-"))

@@ -95,7 +95,7 @@ def test_what_was_stored_survives_and_versions_go_on(server: Server) -> None:
         assert int(listed["metadata"]["resourceVersion"]) >= int(before["metadata"]["resourceVersion"])
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
-    assert "authorization is AlwaysAllow" in server.log()
+    assert "--authorization-mode has AlwaysAllow" in server.log()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -145,7 +145,7 @@ def _ask(server: Server, address: Address, directory: Path) -> bytes:
     ("flags", "words"),
     [
         (["--service-cluster-ip-range", "10.96.0.0/16,10.97.0.0/16"], "must be of different IP family"),
-        (["--authorization-mode", "RBAC"], "--authorization-mode RBAC"),
+        (["--authorization-mode", "ABAC"], 'authorization-mode "ABAC" is not a valid mode'),
         (["--token-auth-file", "/nonexistent"], "/nonexistent"),
         (["--network-namespace", "/nonexistent", "--advertise-address", "172.30.0.1"], "/nonexistent"),
         (

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from twinstack.ip import CIDR, Address
 from twinstack.server import command
-from twinstack.server.flags import FlagError, advertised, authorization_mode, node_ports, secure_port, service_ranges
+from twinstack.server.flags import (
+    FlagError,
+    advertised,
+    authorization_modes,
+    boolean,
+    node_ports,
+    secure_port,
+    service_ranges,
+)
 
 TOO_SMALL = (
     "error determining service IP ranges for primary service cidr: "
@@ -86,9 +94,18 @@ def test_other_flags() -> None:
     assert advertised("172.30.0.1,fd00:30::1", (V4,)) == (Address.parse("172.30.0.1"), Address.parse("fd00:30::1"))
     with pytest.raises(FlagError, match='service IP family "6" must match public address family "4"'):
         advertised("172.30.0.1,fd00:30::1", (V6, V4))
-    authorization_mode("AlwaysAllow")
-    with pytest.raises(FlagError, match="RBAC,Node"):
-        authorization_mode("RBAC,Node")
+    assert authorization_modes("AlwaysAllow,RBAC") == ("AlwaysAllow", "RBAC")
+    for text, message in (
+        ("", "at least one authorization-mode must be passed"),
+        ("RBAC,ABAC", 'authorization-mode "ABAC" is not a valid mode'),
+        ("RBAC,RBAC", r'authorization-mode \["RBAC", "RBAC"\] has mode specified more than once'),
+    ):
+        with pytest.raises(FlagError, match=message):
+            authorization_modes(text)
+    assert boolean("x", "true")
+    assert not boolean("x", "0")
+    with pytest.raises(FlagError, match='invalid argument "maybe" for "--x" flag'):
+        boolean("x", "maybe")
 
 
 def parse(*words: str) -> argparse.Namespace:
