@@ -19,7 +19,7 @@ from twinstack.api import times
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import Address
-from twinstack.server import priority_classes
+from twinstack.server import priority_classes, published
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import WriteOptions
 from twinstack.server.registry import Registry
@@ -44,7 +44,7 @@ _READY = "Kubernetes default Service CIDR is ready"
 _log = logging.getLogger(__name__)
 
 
-async def run(registry: Registry, config: ServerConfig) -> None:
+async def run(registry: Registry, config: ServerConfig, client_ca_file: str) -> None:
     """Look at once, then every ten seconds; cancel to stop. A look that fails is logged and repeated."""
     looks = (
         DefaultRanges(registry, config).ensure,
@@ -52,12 +52,13 @@ async def run(registry: Registry, config: ServerConfig) -> None:
         partial(ensure_endpoints, registry, config),
         partial(ensure_legacy_endpoints, registry, config),
         partial(priority_classes.ensure, registry),
+        partial(published.ensure, registry, client_ca_file),
     )
     while True:
         for look in looks:
             try:
                 await look()
-            except (StatusError, StoreError) as error:
+            except (OSError, StatusError, StoreError) as error:
                 _log.warning("the cluster's own objects: %s", error)
         await asyncio.sleep(INTERVAL)
 

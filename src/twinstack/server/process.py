@@ -97,7 +97,7 @@ class Process:
         try:
             await http.start(sockets, context)
             self._announce()
-            self._background(kubernetes_service.run(self._registry, self._config))
+            self._background(kubernetes_service.run(self._registry, self._config, self._args.client_ca_file))
             self._background(self._repair.run())
             self._background(event_expiry.run(self._registry))
             gc.collect()
