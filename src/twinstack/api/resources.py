@@ -33,6 +33,7 @@ _LOG = Subresource("log", ("get",))
 _PORT_FORWARD = Subresource("portforward", ("create", "get"), "PodPortForwardOptions")
 _SCALE = Subresource("scale", kind="Scale", group="autoscaling", version="v1")
 _STATUS = Subresource("status")
+_TOKEN = Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1")
 
 
 def _proxy(kind: str) -> Subresource:
@@ -181,7 +182,7 @@ RESOURCES: tuple[Resource, ...] = (
     ),
     _core("resourcequotas", "ResourceQuota", _STATUS, short_names=("quota",), **_RETURNED),
     _core("secrets", "Secret", fields=("type",)),
-    _core("serviceaccounts", "ServiceAccount", short_names=("sa",), **_RETURNED),
+    _core("serviceaccounts", "ServiceAccount", _TOKEN, short_names=("sa",), **_RETURNED),
     _core(
         "services",
         "Service",
@@ -209,6 +210,7 @@ RESOURCES: tuple[Resource, ...] = (
     _apps("statefulsets", "StatefulSet", _SCALE, _STATUS, short_names=("sts",), categories=_ALL, **_COUNTED),
     _events("events", "Event", short_names=("ev",), fields=_EVENTS_V1_FIELDS, storage="events/", **_UPSERT),
     _authentication("selfsubjectreviews", "SelfSubjectReview", verbs=("create",), **_CLUSTER),
+    _authentication("tokenreviews", "TokenReview", verbs=("create",), **_CLUSTER),
     _autoscaling_v2(
         "horizontalpodautoscalers", "HorizontalPodAutoscaler", _STATUS, short_names=("hpa",), categories=_ALL
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -37,8 +37,8 @@ class RouteHandler(Protocol):
 
 
 class App:
-    """`messages.Handler` of the whole API. `subresources` handle those that are no stored objects, by name;
-    `resources` handles everything else."""
+    """`messages.Handler` of the whole API. `subresources` and `reviews` handle those that are no stored objects, by
+    name and by plural; `resources` handles everything else. `pages` are documents beside the API."""
 
     def __init__(
         self,
@@ -50,6 +50,8 @@ class App:
         counters: Metrics,
         resources: RouteHandler,
         subresources: Mapping[str, RouteHandler],
+        reviews: Mapping[str, RouteHandler] | None = None,
+        pages: Sequence[Page] = (),
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -58,6 +60,8 @@ class App:
         self._counters = counters
         self._resources = resources
         self._subresources = subresources
+        self._reviews = reviews or {}
+        self._pages = tuple(pages)
 
     async def __call__(self, request: Request) -> Answer:
         started = time.perf_counter()
@@ -98,7 +102,8 @@ class App:
         further = routing.further_verb(verb, route)
         if further is not None:
             require(self._authorizer, msgspec.structs.replace(attributes, verb=further))
-        handler = self._subresources.get(route.subresource, self._resources)
+        special = self._subresources if route.subresource else self._reviews
+        handler = special.get(route.subresource or route.resource.plural, self._resources)
         return await handler.handle(request, route)
 
     def _page(self, request: Request) -> Response:
@@ -129,7 +134,11 @@ class App:
             return openapi_v3.answer(request)
         if path == "/metrics":
             return Response(status=200, body=self._counters.text(), content_type=metrics.CONTENT_TYPE)
-        return self._discovery.answer(request) or self._health.answer(request)
+        for page in (self._discovery.answer, self._health.answer, *self._pages):
+            found = page(request)
+            if found is not None:
+                return found
+        return None
 
     def _counted(self, work: Callable[[T], Awaitable[None]], labels: Labels) -> Callable[[T], Awaitable[None]]:
         """The same, counted as a stream for as long as it lasts."""

@@ -7,9 +7,9 @@ import logging
 import resource as limits
 
 from twinstack.ip import Address
+from twinstack.server.accounts import flags as account_flags
 from twinstack.server.flags import (
     AUTHORIZATION_MODES,
-    WITHOUT_EFFECT,
     FlagError,
     advertised,
     authorization_modes,
@@ -53,8 +53,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--kubelet-client-certificate", default="", metavar="FILE", help="client certificate towards nodes")
     add("--kubelet-client-key", default="", metavar="FILE", help="its key")
     add("--kubelet-certificate-authority", default="", metavar="FILE", help="authority of nodes' certificates")
-    for name in WITHOUT_EFFECT:
-        add(f"--{name.replace('_', '-')}", default="", metavar="VALUE", help="accepted; this server issues no tokens")
+    account_flags.add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,6 +80,7 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
         raise FlagError("--sqlite must be specified: the file in which the server keeps its state")
     if args.network_namespace and not args.advertise_address:
         raise FlagError("--network-namespace needs --advertise-address, the addresses to listen on inside it")
+    account_flags.terms(args)
     if bool(args.tls_cert_file) != bool(args.tls_private_key_file):
         raise FlagError("--tls-cert-file and --tls-private-key-file must be specified together")
     authorization_modes(args.authorization_mode)

@@ -9,8 +9,6 @@ from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.ip.addresses import parse_addresses
 
 DEFAULT_SERVICE_RANGE = "10.0.0.0/24"  # upstream's, deprecated there
-# Flags of kube-apiserver that callers may pass and that change nothing here; said at start.
-WITHOUT_EFFECT = ("service_account_issuer", "service_account_key_file", "service_account_signing_key_file")
 AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "RBAC")
 
 _SMALLEST_RANGE = 8

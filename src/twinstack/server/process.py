@@ -17,17 +17,22 @@ from twinstack.api.errors import StatusError, qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
 from twinstack.server import event_expiry, kubernetes_service, listeners
+from twinstack.server.accounts import flags as account_flags
+from twinstack.server.accounts.authenticating import AccountTokens
+from twinstack.server.accounts.issuing import TokenRequests
+from twinstack.server.accounts.keys import AccountKeys
 from twinstack.server.app import App
-from twinstack.server.authentication import Authenticator, TokenFileError, certificate_user, read_tokens
+from twinstack.server.authentication import Authenticator, TokenAuthenticator, certificate_user, read_tokens
 from twinstack.server.authorization.decisions import Authorizer
 from twinstack.server.authorization.modes import AlwaysAllow, AlwaysDeny, in_order
 from twinstack.server.authorization.rbac import bootstrap
 from twinstack.server.authorization.rbac.authorizer import RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
+from twinstack.server.bootstraptokens import BootstrapTokens
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
-from twinstack.server.flags import WITHOUT_EFFECT, authorization_modes
+from twinstack.server.flags import authorization_modes
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
@@ -41,6 +46,7 @@ from twinstack.server.repair.loop import Repair
 from twinstack.server.storehealth import WatchedStore
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.tls import self_signed, server_context
+from twinstack.server.tokenreview import TokenReviews
 from twinstack.store.base import StoreError
 from twinstack.store.sqlite import SQLiteStore
 
@@ -86,7 +92,7 @@ class Process:
             await self._registry.open()
             follow(self._registry.cache, self._policy)
             await bootstrap.ensure(self._registry)
-        except (OSError, StoreError, StatusError, TokenFileError) as error:
+        except (OSError, ValueError, StoreError, StatusError) as error:
             log.error("cannot start: %s", _reason(error))
             for each in sockets:
                 each.close()
@@ -113,7 +119,8 @@ class Process:
 
     def _http(self) -> HTTPServer:
         args, registry = self._args, self._registry
-        tokens = read_tokens(args.token_auth_file) if args.token_auth_file else {}
+        keys = account_flags.account_keys(args, self._public_endpoint())
+        authenticator = self._authenticator(keys)
         context = partial(
             kubelet_context,
             args.kubelet_client_certificate,
@@ -126,7 +133,7 @@ class Process:
         authorizer = self._authorizer()
         registry.checks.append(Escalation(authorizer, self._policy))
         app = App(
-            authenticator=Authenticator(tokens),
+            authenticator=authenticator,
             authorizer=authorizer,
             discovery=Discovery(self._public_endpoint()),
             health=self._health(),
@@ -138,9 +145,21 @@ class Process:
                 "attach": streams,
                 "portforward": streams,
                 "proxy": Proxies(registry.reader, kubelets, egress),
+                "token": TokenRequests(registry, keys, account_flags.terms(args)),
             },
+            reviews={"tokenreviews": TokenReviews(authenticator)},
+            pages=[keys.answer],
         )
         return HTTPServer(app, identify=certificate_user)
+
+    def _authenticator(self, keys: AccountKeys) -> Authenticator:
+        """Every kind of credential that counts. Raises OSError, TokenFileError."""
+        args, registry = self._args, self._registry
+        tokens = read_tokens(args.token_auth_file) if args.token_auth_file else {}
+        others: list[TokenAuthenticator] = [AccountTokens(keys, registry.cache)]
+        if args.enable_bootstrap_token_auth:
+            others.append(BootstrapTokens(registry.reader, keys.audiences))
+        return Authenticator(tokens, others, keys.audiences)
 
     def _authorizer(self) -> Authorizer:
         makers: dict[str, Callable[[], Authorizer]] = {
@@ -214,9 +233,6 @@ class Process:
         args, port = self._args, self._config.secure_port
         if "AlwaysAllow" in authorization_modes(args.authorization_mode):
             log.warning("--authorization-mode has AlwaysAllow: all who are known may do everything, whatever roles say")
-        for name in WITHOUT_EFFECT:
-            if getattr(args, name):
-                log.warning("--%s has no effect: this server issues no tokens", name.replace("_", "-"))
         if args.disable_admission_plugins not in ("", "ServiceAccount"):
             log.warning("--disable-admission-plugins has no effect: the server's own rules stay on, others it lacks")
         if not self._config.advertise_addresses:

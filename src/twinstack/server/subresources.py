@@ -21,6 +21,9 @@ PODS = resource("", "pods")
 SUCCESS: JSON = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 _SCALE = Resource(group="autoscaling", plural="scales", kind="Scale", schema="autoscaling.v1.Scale")
 _BINDINGS = resource("", "bindings")
+_TOKEN_REQUESTS = Resource(
+    group="authentication.k8s.io", plural="tokenrequests", kind="TokenRequest", schema="authentication.v1.TokenRequest"
+)
 _EVICTIONS = Resource(group="policy", plural="evictions", kind="Eviction", schema="policy.v1.Eviction")
 
 
@@ -102,6 +105,8 @@ def shape_of(route: Route) -> Shape:
         return Shape(route.resource, _BINDINGS)
     if route.subresource == "eviction":
         return Shape(route.resource, _EVICTIONS)
+    if route.subresource == "token":
+        return Shape(route.resource, _TOKEN_REQUESTS)
     return Shape(route.resource)
 
 

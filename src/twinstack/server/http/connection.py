@@ -19,7 +19,7 @@ from twinstack.server.messages import Answer, BrokenOff, Handler, Request, Respo
 
 log = logging.getLogger(__name__)
 
-Identify = Callable[[Mapping[str, Any] | None], UserInfo]
+Identify = Callable[[Mapping[str, Any] | None, bytes | None], UserInfo]
 
 _NEVER = float("inf")
 _ONE_WRITE = 1 << 16  # bytes: a head is joined to bodies up to this, larger ones are written after it
@@ -85,7 +85,8 @@ class HTTPConnection(asyncio.Protocol):
 
     def connected(self, wire: Wire) -> None:
         self._flow = Flow(wire)
-        self._reader = RequestReader(self, self._limits, self._owner.identify(wire.get_extra_info("peercert")))
+        user = self._owner.identify(wire.get_extra_info("peercert"), wire.get_extra_info("peercert_der"))
+        self._reader = RequestReader(self, self._limits, user)
         self._owner.began(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -211,7 +211,9 @@ class TLSWire(asyncio.BufferedProtocol):
         return self._tcp.get_write_buffer_size()
 
     def get_extra_info(self, name: str) -> Any:
-        return self._tls.getpeercert() if name == "peercert" else self._tcp.get_extra_info(name)
+        if name in ("peercert", "peercert_der"):
+            return self._tls.getpeercert(binary_form=name == "peercert_der")
+        return self._tcp.get_extra_info(name)
 
     def pause_reading(self) -> None:
         if not self._tcp.is_closing():

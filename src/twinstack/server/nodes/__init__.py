@@ -1,0 +1,1 @@
+"""What nodes may do: the mode `Node` of authorization, and the admission plugin NodeRestriction."""
