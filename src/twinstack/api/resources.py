@@ -103,6 +103,7 @@ _core = _group("")
 _apps = _group("apps")
 _events = _group("events.k8s.io")
 _authentication = _group("authentication.k8s.io")
+_authorization = _group("authorization.k8s.io")
 _autoscaling_v1 = _group("autoscaling")
 _autoscaling_v2 = _group("autoscaling", "v2")
 _batch = _group("batch")
@@ -211,6 +212,10 @@ RESOURCES: tuple[Resource, ...] = (
     _events("events", "Event", short_names=("ev",), fields=_EVENTS_V1_FIELDS, storage="events/", **_UPSERT),
     _authentication("selfsubjectreviews", "SelfSubjectReview", verbs=("create",), **_CLUSTER),
     _authentication("tokenreviews", "TokenReview", verbs=("create",), **_CLUSTER),
+    _authorization("localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
+    _authorization("selfsubjectaccessreviews", "SelfSubjectAccessReview", verbs=("create",), **_CLUSTER),
+    _authorization("selfsubjectrulesreviews", "SelfSubjectRulesReview", verbs=("create",), **_CLUSTER),
+    _authorization("subjectaccessreviews", "SubjectAccessReview", verbs=("create",), **_CLUSTER),
     _autoscaling_v2(
         "horizontalpodautoscalers", "HorizontalPodAutoscaler", _STATUS, short_names=("hpa",), categories=_ALL
     ),

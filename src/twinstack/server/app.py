@@ -11,13 +11,14 @@ import msgspec
 
 from twinstack.api.errors import StatusError, internal_error
 from twinstack.server import metrics, openapi, routing
-from twinstack.server.authentication import Authenticator, impersonated
-from twinstack.server.authorization.decisions import Attributes, Authorizer
+from twinstack.server.authentication import ANONYMOUS, Authenticator
+from twinstack.server.authorization.decisions import Authorizer
 from twinstack.server.authorization.refusals import require
 from twinstack.server.authorization.requests import attributes_of
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
+from twinstack.server.impersonation import become, impersonated
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
 from twinstack.server.metrics import Labels, Metrics
 from twinstack.server.version import version_document
@@ -52,6 +53,7 @@ class App:
         subresources: Mapping[str, RouteHandler],
         reviews: Mapping[str, RouteHandler] | None = None,
         pages: Sequence[Page] = (),
+        anonymous: bool = True,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -62,6 +64,7 @@ class App:
         self._subresources = subresources
         self._reviews = reviews or {}
         self._pages = tuple(pages)
+        self._anonymous = anonymous
 
     async def __call__(self, request: Request) -> Answer:
         started = time.perf_counter()
@@ -88,10 +91,11 @@ class App:
 
     async def _answer(self, request: Request, route: Route | None, verb: str, refused: StatusError | None) -> Answer:
         user = self._authenticator.authenticate(request.user, request.headers)
+        if user is ANONYMOUS and not self._anonymous:
+            raise StatusError(401, "Unauthorized", "Unauthorized")
         other = impersonated(request.headers)
         if other is not None:
-            require(self._authorizer, Attributes(user=user, verb="impersonate", resource="users", name=other.name))
-            user = other
+            user = become(self._authorizer, user, other)
         request.user = user
         attributes = attributes_of(request, user)
         require(self._authorizer, attributes)

@@ -1,4 +1,4 @@
-"""Who asks: client certificates, static bearer tokens, impersonation. Pure but for reading the token file."""
+"""Who asks: client certificates and bearer tokens. Pure but for reading the token file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from twinstack.api.errors import StatusError, bad_request, go_value
+from twinstack.api.errors import StatusError, go_value
 from twinstack.server.messages import UserInfo
 
 ANONYMOUS = UserInfo(name="system:anonymous", groups=("system:unauthenticated",))
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 _INVALID = "invalid bearer token"
 _WEBSOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
-_SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 class TokenFileError(ValueError):
@@ -156,39 +155,3 @@ def _bearer_token(headers: dict[str, str]) -> str:
 def go_strings(values: Sequence[str]) -> str:
     """A list of strings as Go prints it with %q."""
     return f"[{' '.join(map(go_value, values))}]"
-
-
-def impersonated(headers: Mapping[str, str]) -> UserInfo | None:
-    """The user that `Impersonate-` headers ask for, if any. Raises StatusError 400 when only a part is given."""
-    if not any(key.startswith("impersonate-") for key in headers):
-        return None
-    name = headers.get("impersonate-user", "")
-    uid = headers.get("impersonate-uid", "")
-    groups = tuple(part.strip() for part in headers.get("impersonate-group", "").split(",") if part.strip())
-    extra = {
-        key.removeprefix("impersonate-extra-"): value
-        for key, value in headers.items()
-        if key.startswith("impersonate-extra-")
-    }
-    if not name:
-        if uid or groups or extra:
-            raise bad_request(f"requested {_go_user(uid, groups, extra)} without impersonating a user name")
-        return None
-    if not groups and name.startswith(_SERVICE_ACCOUNT):
-        namespace = name.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-    if name == ANONYMOUS.name:
-        groups = groups or ANONYMOUS.groups
-    elif AUTHENTICATED not in groups and "system:unauthenticated" not in groups:
-        groups = (*groups, AUTHENTICATED)
-    return UserInfo(name=name, groups=groups, uid=uid)
-
-
-def _go_user(uid: str, groups: tuple[str, ...], extra: Mapping[str, str]) -> str:
-    """A user without a name as upstream's message prints it."""
-    group_text = "[]string{" + ", ".join(f'"{group}"' for group in groups) + "}" if groups else "[]string(nil)"
-    extra_text = "map[string][]string(nil)"
-    if extra:
-        entries = ", ".join(f'"{key}":[]string{{"{value}"}}' for key, value in sorted(extra.items()))
-        extra_text = f"map[string][]string{{{entries}}}"
-    return f'&user.DefaultInfo{{Name:"", UID:"{uid}", Groups:{group_text}, Extra:{extra_text}}}'

@@ -16,7 +16,8 @@ from pathlib import Path
 from twinstack.api.errors import StatusError, qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
-from twinstack.server import event_expiry, kubernetes_service, listeners
+from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners
+from twinstack.server.accessreviews import AccessReviews
 from twinstack.server.accounts import flags as account_flags
 from twinstack.server.accounts.authenticating import AccountTokens
 from twinstack.server.accounts.issuing import TokenRequests
@@ -32,7 +33,7 @@ from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.bootstraptokens import BootstrapTokens
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
-from twinstack.server.flags import authorization_modes
+from twinstack.server.flags import authorization_modes, boolean
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
@@ -132,6 +133,7 @@ class Process:
         streams = PodStreams(registry.reader, kubelets)
         authorizer = self._authorizer()
         registry.checks.append(Escalation(authorizer, self._policy))
+        access = AccessReviews(authorizer)
         app = App(
             authenticator=authenticator,
             authorizer=authorizer,
@@ -147,8 +149,9 @@ class Process:
                 "proxy": Proxies(registry.reader, kubelets, egress),
                 "token": TokenRequests(registry, keys, account_flags.terms(args)),
             },
-            reviews={"tokenreviews": TokenReviews(authenticator)},
+            reviews={"tokenreviews": TokenReviews(authenticator)} | {row.plural: access for row in accessreviews.ROWS},
             pages=[keys.answer],
+            anonymous=boolean("anonymous-auth", args.anonymous_auth),
         )
         return HTTPServer(app, identify=certificate_user)
 

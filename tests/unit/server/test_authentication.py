@@ -12,7 +12,6 @@ from twinstack.server.authentication import (
     Authenticator,
     TokenFileError,
     certificate_user,
-    impersonated,
     read_tokens,
 )
 from twinstack.server.messages import UserInfo
@@ -60,31 +59,3 @@ def test_bearer_tokens() -> None:
 def test_a_certificate_comes_before_a_token() -> None:
     bob = UserInfo(name="bob")
     assert Authenticator({"t1": ALICE}).authenticate(bob, {"authorization": "Bearer nope"}) == bob
-
-
-def test_impersonation() -> None:
-    assert impersonated({}) is None
-    headers = {"impersonate-user": "bob", "impersonate-group": "a, b", "impersonate-uid": "5"}
-    assert impersonated(headers) == UserInfo(name="bob", groups=("a", "b", "system:authenticated"), uid="5")
-    assert impersonated({"impersonate-user": "system:anonymous"}) == ANONYMOUS
-    account = impersonated({"impersonate-user": "system:serviceaccount:ns:robot"})
-    assert account is not None
-    assert account.groups == ("system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated")
-
-
-@pytest.mark.parametrize(
-    ("headers", "printed"),
-    [
-        ({"impersonate-uid": "x"}, 'UID:"x", Groups:[]string(nil), Extra:map[string][]string(nil)'),
-        ({"impersonate-group": "g"}, 'UID:"", Groups:[]string{"g"}, Extra:map[string][]string(nil)'),
-        (
-            {"impersonate-extra-foo": "x"},
-            'UID:"", Groups:[]string(nil), Extra:map[string][]string{"foo":[]string{"x"}}',
-        ),
-    ],
-)
-def test_a_part_of_a_user_is_refused(headers: dict[str, str], printed: str) -> None:
-    with pytest.raises(StatusError) as caught:
-        impersonated(headers)
-    message = f'requested &user.DefaultInfo{{Name:"", {printed}}} without impersonating a user name'
-    assert (caught.value.code, caught.value.message) == (400, message)

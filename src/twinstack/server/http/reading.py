@@ -143,7 +143,8 @@ class RequestReader:
         present = self._headers.get(key)
         if present is not None and key == "host":
             raise Refused(bad_request("too many Host headers"))
-        self._headers[key] = text if present is None else f"{present}, {text}"
+        separator = "\n" if key.startswith("impersonate-") else ", "  # the names of groups may have commas
+        self._headers[key] = text if present is None else f"{present}{separator}{text}"
 
     def on_headers_complete(self) -> None:
         self.in_body = True
