@@ -59,6 +59,13 @@ ALWAYS = {
     "rbac.v1.Role": ("rules",),
     "scheduling.v1.PriorityClass": ("value",),
 }
+# Kinds that OPENAPI.json does not hold. What is in these parts of them is kept as it comes.
+KEPT_WHOLE = {
+    "resource.k8s.io/v1.DeviceClass": ("spec",),
+    "resource.k8s.io/v1.ResourceClaim": ("spec", "status"),
+    "resource.k8s.io/v1.ResourceClaimTemplate": ("spec",),
+    "resource.k8s.io/v1.ResourceSlice": ("spec",),
+}
 
 
 class WireField(NamedTuple):
@@ -174,9 +181,27 @@ def build(openapi: dict[str, Any]) -> dict[str, Any]:
             fields[field]["always"] = True
         types[name] = entry
     add_inline_messages(types, messages)
+    kinds = dict(openapi["kinds"])
+    for kind, parts in KEPT_WHOLE.items():
+        add_kept_whole(kinds, types, kind, parts)
     if go_types:
         raise SystemExit(f"go-types.txt: no such fields: {', '.join(go_types)}")
-    return {"kinds": openapi["kinds"], "types": types}
+    return {"kinds": dict(sorted(kinds.items())), "types": types}
+
+
+def add_kept_whole(kinds: dict[str, str], types: dict[str, Any], kind: str, parts: tuple[str, ...]) -> None:
+    """The kind and its list."""
+    group, _, name = kind.partition("/")
+    single = f"{group.partition('.')[0]}.{name}"
+    kinds |= {kind: single, f"{kind}List": f"{single}List"}
+    said = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
+    fields = {**said, "metadata": {"type": "meta.v1.ObjectMeta"}, **{part: {"type": "any"} for part in parts}}
+    types[single] = {"fields": fields, "required": ["spec"]}
+    items = {"type": single, "container": "[]"}
+    types[f"{single}List"] = {
+        "fields": {**said, "items": items, "metadata": {"type": "meta.v1.ListMeta"}},
+        "required": ["items"],
+    }
 
 
 def add_inline_messages(types: dict[str, Any], messages: dict[str, list[WireField]]) -> None:

@@ -115,6 +115,8 @@ _storage = _group("storage.k8s.io")
 _scheduling = _group("scheduling.k8s.io")
 _coordination = _group("coordination.k8s.io")
 _node = _group("node.k8s.io")
+_admission = _group("admissionregistration.k8s.io")
+_resource = _group("resource.k8s.io")
 _discovery = _group("discovery.k8s.io")
 
 # How many kinds are: of the cluster, with a generation, made by PUT, shown when deleted.
@@ -123,6 +125,7 @@ _COUNTED: dict[str, Any] = {"generation": True}
 _UPSERT: dict[str, Any] = {"create_on_update": True}
 _RETURNED: dict[str, Any] = {"returns_deleted": True}
 _VERSIONED: dict[str, Any] = {"unconditional_update": False}
+_EXTENDING: dict[str, Any] = {**_CLUSTER, **_COUNTED, "categories": ("api-extensions",)}
 
 # Order is upstream's order of groups: it decides which group an ambiguous short name means.
 RESOURCES: tuple[Resource, ...] = (
@@ -249,10 +252,20 @@ RESOURCES: tuple[Resource, ...] = (
     _storage("storageclasses", "StorageClass", short_names=("sc",), **_CLUSTER, **_RETURNED),
     _storage("volumeattachments", "VolumeAttachment", _STATUS, **_CLUSTER, **_RETURNED, **_VERSIONED),
     _storage("volumeattributesclasses", "VolumeAttributesClass", short_names=("vac",), **_CLUSTER, **_RETURNED),
+    _admission("mutatingadmissionpolicies", "MutatingAdmissionPolicy", **_EXTENDING),
+    _admission("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", **_EXTENDING),
+    _admission("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", **_EXTENDING),
+    _admission("validatingadmissionpolicies", "ValidatingAdmissionPolicy", _STATUS, **_EXTENDING),
+    _admission("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", **_EXTENDING),
+    _admission("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", **_EXTENDING),
     _scheduling("priorityclasses", "PriorityClass", short_names=("pc",), **_CLUSTER, **_COUNTED),
     _coordination("leases", "Lease", **_UPSERT, **_VERSIONED),
     _node("runtimeclasses", "RuntimeClass", **_CLUSTER, **_VERSIONED),
     _discovery("endpointslices", "EndpointSlice", **_COUNTED),
+    _resource("deviceclasses", "DeviceClass", **_CLUSTER, **_COUNTED),
+    _resource("resourceclaims", "ResourceClaim", _STATUS),
+    _resource("resourceclaimtemplates", "ResourceClaimTemplate"),
+    _resource("resourceslices", "ResourceSlice", fields=("spec.nodeName", "spec.driver"), **_CLUSTER, **_COUNTED),
 )
 
 _BY_URL = {(row.group, row.version, row.plural): row for row in RESOURCES}

@@ -14,7 +14,19 @@ _UNENFORCED = "{} is stored but not enforced by this cluster"
 _UNCONTROLLED = "{} is stored, but this cluster has no controller that acts on it"
 
 _POLICIES = frozenset({"networkpolicies.networking.k8s.io", "poddisruptionbudgets.policy"})
-_OWN = frozenset({"limitranges", "resourcequotas", "runtimeclasses.node.k8s.io"})
+_OWN = frozenset(
+    {
+        "limitranges",
+        "mutatingadmissionpolicies.admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "resourcequotas",
+        "runtimeclasses.node.k8s.io",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    }
+)
 
 
 def warnings(resource: Resource, unacted: Set[str]) -> list[str]:

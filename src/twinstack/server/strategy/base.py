@@ -72,7 +72,7 @@ def empty_status(resource: Resource) -> JSON:
     """The status of an object nobody has acted on yet."""
     field = field_at(resource.schema, ("status",))
     assert field is not None
-    return zero_object(field.type)
+    return zero_object(field.type) if field.is_object else {}
 
 
 class Strategy:
