@@ -1,4 +1,4 @@
-"""Admission webhooks and policies (admissionregistration.k8s.io/v1): their defaults. Nothing calls or evaluates them."""
+"""Defaults of admission webhooks and policies (admissionregistration.k8s.io/v1), which nothing calls or evaluates."""
 
 from __future__ import annotations
 
