@@ -66,7 +66,7 @@ def decide(resource: Resource, obj: JSON, options: DeleteOptions, now: float) ->
         return _delete_namespace(obj, options, now)
     graceful = resource.kind == "Pod" and not resource.group
     if graceful and meta.get("deletionTimestamp"):
-        if meta.get("deletionGracePeriodSeconds") is None:
+        if not meta.get("deletionGracePeriodSeconds"):  # 0: it was marked, and its removal failed
             graceful = False
         elif not _shorten_grace(meta, options):
             return Deletion(Outcome.NOTHING, obj)

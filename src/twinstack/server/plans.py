@@ -23,7 +23,7 @@ from twinstack.store import Delete, Operation, Put
 
 JSON = dict[str, Any]
 
-_LARGEST_OBJECT = 3 << 20  # bytes of JSON: what one body may bring, many patches may not sum up to more
+_LARGEST_OBJECT = 3 << 19  # bytes of JSON: what etcd takes unless told otherwise (--max-request-bytes)
 _META_MAPS = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
@@ -99,11 +99,12 @@ class Plan:
         )
 
     def _encode(self, revision: int) -> bytes:
-        self._object["metadata"]["resourceVersion"] = str(revision)
+        meta = self._object["metadata"]
+        meta.pop("resourceVersion", None)
+        self._object["metadata"] = {"resourceVersion": str(revision), **meta}  # first: `store.Put`
         stored = self._view.encode(self._object)
         if len(stored) > _LARGEST_OBJECT:
-            text = f"Request entity too large: limit is {_LARGEST_OBJECT}"
-            raise StatusError(413, "RequestEntityTooLarge", text)
+            raise StatusError(500, "", "etcdserver: request is too large")  # the words that programs know
         self._value = stored if self._view.stores_as_shown else b""
         return stored
 

@@ -26,7 +26,7 @@ from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
-from twinstack.store import Conflict, Operation, Store, StoreError
+from twinstack.store import Conflict, Operation, Store, StoreError, TimedOut, Unavailable
 
 JSON = dict[str, Any]
 Modify = Callable[[JSON], tuple[JSON, list[str]]]
@@ -72,13 +72,25 @@ class Registry:
 
     async def open(self) -> None:
         """Load everything and make the namespaces that every cluster has. Raises StoreError."""
-        self.cache.load(await self._store.open(self.cache.publish))
+        self.cache.load(await self._store.open(self.cache.publish, self.cache.gap))
+        await self.current()
         for name in BOOTSTRAP_NAMESPACES:
-            if self.reader.get(NAMESPACES, "", name) is None:
-                await self.create(Route(NAMESPACES), {"metadata": {"name": name}}, SYSTEM)
+            try:
+                if self.reader.get(NAMESPACES, "", name) is None:
+                    await self.create(Route(NAMESPACES), {"metadata": {"name": name}}, SYSTEM)
+            except StatusError as error:
+                if error.reason != "AlreadyExists":  # another server has made it
+                    raise
 
     async def close(self) -> None:
         await self._store.close()
+
+    async def current(self) -> None:
+        """Wait until the cache has everything that was acknowledged before, by whichever server."""
+        try:
+            await self._store.current()
+        except StoreError as error:
+            raise _failure(error) from error
 
     def get(self, route: Route) -> Version:
         """The stored object."""
@@ -195,11 +207,17 @@ class Registry:
         try:
             await self._store.commit(operations)
         except Conflict:
-            await self._store.settled()
+            await self._settled()
             return False
         except StoreError as error:
-            raise StatusError(500, "InternalError", f"Internal error occurred: {error}") from error
+            raise _failure(error) from error
         return True
+
+    async def _settled(self) -> None:
+        try:
+            await self._store.settled()
+        except StoreError as error:
+            raise _failure(error) from error
 
     # How a plan is made and carried out.
 
@@ -268,17 +286,44 @@ class Registry:
     async def _write(self, make: Callable[[], Plan]) -> Written:
         """Plan and commit, again after every lost race."""
         for attempt in range(_ATTEMPTS):
-            plan = make()
+            plan = await self._plan(make)
             if not plan.operations:
                 return plan.written(())
             try:
                 revisions = await self._store.commit(plan.operations)
             except Conflict:
-                await self._store.settled()
+                await self._settled()
                 if attempt >= _EAGER_ATTEMPTS:
                     await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
                 continue
             except StoreError as error:
-                raise StatusError(500, "InternalError", f"Internal error occurred: {error}") from error
+                raise _failure(error) from error
             return plan.written(revisions)
         raise conflict(plan.row.plural, plan.name, group=plan.row.group)
+
+    async def _plan(self, make: Callable[[], Plan]) -> Plan:
+        """A plan that the store has not to judge, a refusal above all, must not rest on an outdated state."""
+        seen = self.cache.revision
+        refusal: StatusError | None = None
+        try:
+            plan = make()
+        except StatusError as error:
+            refusal = error
+        else:
+            if plan.operations:
+                return plan
+        await self.current()
+        if self.cache.revision != seen:
+            return make()
+        if refusal is not None:
+            raise refusal
+        return plan
+
+
+def _failure(error: StoreError) -> StatusError:
+    """What a client is told when the store fails, as kube-apiserver passes on what etcd says."""
+    if isinstance(error, TimedOut):
+        return StatusError(504, "Timeout", f"Timeout: request did not complete within requested timeout - {error}")
+    if isinstance(error, Unavailable):
+        return StatusError(500, "", str(error))
+    return StatusError(500, "InternalError", f"Internal error occurred: {error}")

@@ -133,7 +133,7 @@ class WatchCache:
     def __init__(self) -> None:
         self.revision = 0
         self._collections = {resource.prefix: Collection(resource.prefix, 0) for resource in RESOURCES}
-        self._others: set[str] = set()  # keys that are no API objects
+        self._others: dict[str, int] = {}  # keys that are no API objects, and their revisions
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     def load(self, opened: Opened) -> None:
@@ -143,7 +143,7 @@ class WatchCache:
         for record in opened.records:
             collection = self._find(record.key)
             if collection is None:
-                self._others.add(record.key)
+                self._others[record.key] = record.revision
             else:
                 by_prefix[collection.prefix].append(record)
         for prefix, collection in self._collections.items():
@@ -164,9 +164,9 @@ class WatchCache:
         collection = self._find(key)
         return key in self._others if collection is None else collection.get(key) is not None
 
-    def other_keys(self, prefix: str) -> list[str]:
-        """The keys under `prefix` that are no API objects."""
-        return [key for key in self._others if key.startswith(prefix)]
+    def other_keys(self, prefix: str) -> dict[str, int]:
+        """The keys under `prefix` that are no API objects, and the revision of each."""
+        return {key: revision for key, revision in self._others.items() if key.startswith(prefix)}
 
     def publish(self, events: Sequence[Event]) -> None:
         now = time.monotonic()
@@ -176,11 +176,16 @@ class WatchCache:
             if collection is not None:
                 collection.apply(event, now)
             elif event.value is None:
-                self._others.discard(event.key)
+                self._others.pop(event.key, None)
             else:
-                self._others.add(event.key)
+                self._others[event.key] = event.revision
         if self._waiters:
             self._wake()
+
+    def gap(self, revision: int) -> None:
+        """Changes up to a revision may be missing in the histories: nothing resumes before it."""
+        for collection in self._collections.values():
+            collection.floor = max(collection.floor, revision)
 
     async def reach(self, revision: int, seconds: float) -> bool:
         """Wait until the cache is at least at `revision`; false if it is not in time."""

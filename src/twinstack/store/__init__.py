@@ -1,5 +1,31 @@
 """Durable, revisioned keys and values with compare-and-swap and a feed of changes."""
 
-from twinstack.store.base import Conflict, Delete, Event, Opened, Operation, Put, Record, Store, StoreError
+from twinstack.store.base import (
+    Conflict,
+    Delete,
+    Event,
+    Opened,
+    Operation,
+    Put,
+    Record,
+    Store,
+    StoreError,
+    TimedOut,
+    Unavailable,
+    no_gap,
+)
 
-__all__ = ["Conflict", "Delete", "Event", "Opened", "Operation", "Put", "Record", "Store", "StoreError"]
+__all__ = [
+    "Conflict",
+    "Delete",
+    "Event",
+    "Opened",
+    "Operation",
+    "Put",
+    "Record",
+    "Store",
+    "StoreError",
+    "TimedOut",
+    "Unavailable",
+    "no_gap",
+]

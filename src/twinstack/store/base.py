@@ -1,7 +1,8 @@
 """The protocol that SQLite and etcd implement.
 
-One revision counter for all keys, never repeated, also not after a restart. A transaction is all or
-nothing. A change is published, and its commit returns, only once it is durable.
+One revision counter for all keys, never going back, also not after a restart. A transaction is all or
+nothing, but for one that writes a key twice: etcd takes that in two steps. A change is published, and its commit
+returns, only once it is durable.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import NamedTuple, Protocol
 class Put(NamedTuple):
     """Write one key.
 
-    `encode` makes the value once the revision is known, so that it can hold it (`metadata.resourceVersion`).
+    `encode` makes the value for a revision, so that it can hold it: an API object does, as the first field of its
+    metadata. A store that learns the revision only from its commit calls it twice, first with 0.
     `expect` is the revision the key must have now: 0 means it must be absent, None that anything goes.
     """
 
@@ -76,14 +78,31 @@ class StoreError(Exception):
     """The store cannot be opened, is closed, or could not make a change durable: nothing of it is visible."""
 
 
+class Unavailable(StoreError):
+    """The store does not answer, or refuses: its own words. Whether a change was made is not known."""
+
+
+class TimedOut(Unavailable):
+    """The store has not answered in time."""
+
+
+def no_gap(revision: int) -> None:
+    """What a reader does about changes it has not been told of, when it does nothing."""
+
+
 class Store(Protocol):
-    """Every operation of one transaction gets a revision of its own, in order."""
+    """Operations of one transaction have one revision, or ascending ones in their order."""
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
-        """Start; returns the current revision and everything stored.
+    @property
+    def live(self) -> bool:
+        """Whether the store can be reached, as far as it knows."""
 
-        `publish` is then called in the event loop with every durable change, in order of revision, and
-        before the commit that made it returns.
+    async def open(self, publish: Callable[[Sequence[Event]], None], gap: Callable[[int], None] = no_gap) -> Opened:
+        """Start; returns a revision and everything stored at it.
+
+        `publish` is then called in the event loop with every durable change since, in order of revision, and
+        before the commit that made it returns. Before what it is called with only makes the state right, changes
+        up to a revision having been missed, `gap` is called with that revision.
         """
 
     async def commit(self, operations: Sequence[Operation]) -> list[int]:
@@ -91,6 +110,12 @@ class Store(Protocol):
 
     async def settled(self) -> None:
         """Wait until all changes accepted so far are published: what a loser of a conflict does first."""
+
+    async def current(self) -> None:
+        """Wait until everything is published that anybody was told is stored: what a consistent read does first.
+
+        Raises Unavailable.
+        """
 
     async def close(self) -> None:
         """Finish what was accepted, then release files and sockets."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from twinstack.store.base import Conflict, Event, Opened, Operation, Put, StoreError
+from twinstack.store.base import Conflict, Event, Opened, Operation, Put, StoreError, no_gap
 from twinstack.store.database import Database, advice
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,13 @@ class SQLiteStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._committer: asyncio.Task[None] | None = None
 
-    async def open(self, publish: Callable[[Sequence[Event]], None]) -> Opened:
-        """Open or create the file. Raises StoreError when it is locked, foreign or damaged."""
+    @property
+    def live(self) -> bool:
+        """Whether the file is open."""
+        return self._database is not None
+
+    async def open(self, publish: Callable[[Sequence[Event]], None], gap: Callable[[int], None] = no_gap) -> Opened:
+        """Open or create the file; there are no gaps. Raises StoreError when it is locked, foreign or damaged."""
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -80,6 +85,9 @@ class SQLiteStore:
         last = self._waiting[-1] if self._waiting else self._running[-1] if self._running else None
         if last is not None:
             await asyncio.wait([last.done])
+
+    async def current(self) -> None:
+        """Nobody else writes, and nobody is told of a change before it is published."""
 
     async def close(self) -> None:
         while self._committer is not None:

@@ -26,6 +26,8 @@ class Reading:
         view = view_of(route.resource)
         representation = choose(request, view, single=True)
         wanted = resource_version(request.parameter("resourceVersion"), listing=False)
+        if wanted is None:
+            await self._registry.current()
         await wait_for(self._registry.cache, wanted)
         version = self._registry.get(route)
         shape = shape_of(route)
@@ -39,6 +41,8 @@ class Reading:
         representation = choose(request, view, single=False)
         options = list_options(request, watch=False)
         selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
+        if options.resource_version is None:
+            await self._registry.current()
         cache = self._registry.cache
         shown = await page(cache, cache.collection(route.resource), selection, options)
         return await _read_answer(representation.form.list_body(shown.metadata, shown.versions), representation)

@@ -28,6 +28,7 @@ _BATCH_BYTES = 256 << 10  # of initial events written at once
 
 class Watching:
     def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._cache = registry.cache
 
     async def watch(self, request: Request, route: Route) -> StreamResponse:
@@ -36,6 +37,8 @@ class Watching:
         form = choose(request, view, single=False).form
         options = list_options(request, watch=True)
         selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
+        if options.resource_version is None:
+            await self._registry.current()
         if options.initial_events:
             await wait_for(self._cache, options.resource_version)
         collection = self._cache.collection(route.resource)

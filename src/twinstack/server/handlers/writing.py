@@ -77,6 +77,8 @@ class Writing:
         view = view_of(route.resource)
         representation = choose(request, view, single=False)
         selection = Selection(view, route.namespace, options.label_selector, options.field_selector)
+        if options.resource_version is None:
+            await self._registry.current()
         cache = self._registry.cache
         found = await page(cache, cache.collection(route.resource), selection, options)
         for start in range(0, len(found.versions), _BATCH):

@@ -187,10 +187,13 @@ class Repair:
             await self._ports.settle(judge)
             state = StoredState(registry.cache)
             held = {port for service in state.services_with_ports() for port in held_ports(service)}
-            leaked = self._leaks.round(state.recorded_ports() - held)
+            recorded = state.recorded_ports()
+            leaked = self._leaks.round(recorded.keys() - held)
             if leaked:
                 log.warning("node ports %s appear to have leaked: cleaning up", ", ".join(map(str, leaked)))
-                await registry.commit([Delete(port_key(port), None) for port in leaked])
+            for start in range(0, len(leaked), _BATCH):
+                batch = leaked[start : start + _BATCH]
+                await registry.commit([Delete(port_key(port), recorded[port]) for port in batch])
 
 
 @contextmanager

@@ -60,8 +60,9 @@ class StoredState:
             if b'odePort":' in version.value:  # nodePort, healthCheckNodePort
                 yield _service(version.value)
 
-    def recorded_ports(self) -> set[int]:
-        return {int(key.removeprefix(PORT_KEYS)) for key in self._cache.other_keys(PORT_KEYS)}
+    def recorded_ports(self) -> dict[int, int]:
+        """The ports that are stored as taken, and the revision of each record."""
+        return {int(key.removeprefix(PORT_KEYS)): at for key, at in self._cache.other_keys(PORT_KEYS).items()}
 
     def keys_of_records(self, service: Service) -> Iterator[str]:
         for text in cluster_ips(service):

@@ -35,9 +35,9 @@ def allocated_address(address: Address, namespace: str, service: str, now: str) 
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IPAddress",
         "metadata": {
+            "resourceVersion": "",  # first: `store.Put`
             "name": str(address),
             "uid": random_uuid(),
-            "resourceVersion": "",
             "creationTimestamp": now,
             "labels": {FAMILY_LABEL: str(address.family), MANAGED_LABEL: ALLOCATOR},
             "managedFields": [
