@@ -87,7 +87,6 @@ class Node:
         self.size = size
         self.path = namespaces.RUN_DIRECTORY / f"tt-bench-proxy-{os.getpid()}-{size}"
         namespaces.create(self.path, lambda: None)
-        self.slices: dict[tuple[int, IPFamily], EndpointSlice] = {}
         self.endpoints: dict[tuple[int, IPFamily], int] = {}
         self._now = 0.0
         self.start()
@@ -103,16 +102,13 @@ class Node:
 
     def fill(self, services: list[bytes], slices: list[tuple[int, IPFamily, bytes]]) -> None:
         for data in services:
-            self.tracker.service_changed(None, decode_service(data))
-        for number, family, data in slices:
-            self.slices[number, family] = new = decode_slice(data)
-            self.tracker.slice_changed(None, new)
+            self.tracker.put_service(decode_service(data))
+        for _, _, data in slices:
+            self.tracker.put_slice(decode_slice(data))
         self.sync()
 
     def change(self, number: int, family: IPFamily, data: bytes) -> None:
-        new = decode_slice(data)
-        self.tracker.slice_changed(self.slices[number, family], new)
-        self.slices[number, family] = new
+        self.tracker.put_slice(decode_slice(data))
         self.sync()
 
     def sync(self) -> None:

@@ -1,7 +1,7 @@
 """Services and slices as they come and go → changes of what the node must do.
 
 An event about one Service or slice makes that Service, in the families concerned, be computed again at the
-next `take`; no other is looked at.
+next `take`; no other is looked at. Of the objects only views are kept.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
 from twinstack.dataplane.endpoints import Endpoint, gather
 from twinstack.dataplane.model import NOTHING, NodeView, ServicePortName, ServiceState, Target
-from twinstack.dataplane.services import state_of
+from twinstack.dataplane.services import open_family, state_of
+from twinstack.dataplane.views import Complaints, ServiceView, SliceView, read_service, read_slice
 from twinstack.ip import IPFamily
 
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-
 log = logging.getLogger(__name__)
+
+_Place = tuple[str, IPFamily]  # a Service, by namespace/name, in one family
 
 
 class Change(NamedTuple):
@@ -31,22 +32,18 @@ class Change(NamedTuple):
     new: ServiceState
 
 
-def owner_of(slice_: EndpointSlice) -> str:
-    """`namespace/name` of the Service a slice belongs to, or nothing."""
-    name = slice_.metadata.labels.get(SERVICE_NAME_LABEL, "")
-    return f"{slice_.metadata.namespace}/{name}" if name else ""
-
-
 class Tracker:
-    """The incremental computation. Feed it old and new objects; None stands for absence."""
+    """The incremental computation. Feed it objects as they come and go, in any order."""
 
     def __init__(self, families: Iterable[IPFamily], node: NodeView) -> None:
         self._families = tuple(families)
         self._node = node
-        self._services: dict[str, Service] = {}
-        self._slices: dict[tuple[str, IPFamily], dict[str, EndpointSlice]] = {}
-        self._states: dict[tuple[str, IPFamily], ServiceState] = {}
-        self._dirty: dict[tuple[str, IPFamily], None] = {}  # in the order of the events
+        self._services: dict[str, ServiceView] = {}
+        self._slices: dict[_Place, dict[str, SliceView]] = {}
+        self._places: dict[str, _Place] = {}  # by the slice's key
+        self._states: dict[_Place, ServiceState] = {}
+        self._dirty: dict[_Place, None] = {}  # in the order of the events
+        self._complaints: dict[tuple[str, str], str] = {}  # the last one by kind and key
 
     @property
     def pending(self) -> bool:
@@ -56,26 +53,57 @@ class Tracker:
     def node(self) -> NodeView:
         return self._node
 
-    def service_changed(self, old: Service | None, new: Service | None) -> None:
-        if new is not None:
-            self._services[new.key] = new
-            self._mark(new.key)
-        elif old is not None:
-            self._services.pop(old.key, None)
-            self._mark(old.key)
+    def put_service(self, service: Service) -> ServiceView | None:
+        """It is new or changed. Returns what was taken from it, or None if it asks for nothing."""
+        key, complaints = service.key, Complaints()
+        view = read_service(service, complaints)
+        if view is None:
+            self._services.pop(key, None)
+        else:
+            self._services[key] = view
+            family = open_family(view.exposure, self._families)
+            if family is not None:  # few people expect it
+                complaints.append(f"loadBalancerSourceRanges has none of {family}: it is open there")
+        self._tell("Service", key, complaints)
+        self._mark(key)
+        return view
 
-    def slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        """Slices of other address types, and those without an owner, are ignored."""
-        before, after = self._place(old), self._place(new)
-        if old is not None and before is not None and before != after:
-            slices = self._slices.get(before, {})
-            slices.pop(old.key, None)
-            if not slices:
-                self._slices.pop(before, None)
-            self._dirty[before] = None
-        if new is not None and after is not None:
-            self._slices.setdefault(after, {})[new.key] = new
-            self._dirty[after] = None
+    def remove_service(self, key: str) -> None:
+        if self._services.pop(key, None) is not None:
+            self._complaints.pop(("Service", key), None)
+            self._mark(key)
+
+    def put_slice(self, slice_: EndpointSlice) -> None:
+        """It is new or changed. Slices of other address types, and those without an owner, are ignored."""
+        key, complaints = slice_.key, Complaints()
+        view = read_slice(slice_, complaints)
+        self._tell("EndpointSlice", key, complaints)
+        if view is None or view.family not in self._families:
+            self._take_away(key)
+            return
+        place = (view.owner, view.family)
+        before = self._places.get(key)
+        if before == place:
+            place = before
+        else:
+            self._take_away(key)
+            self._places[key] = place
+        self._slices.setdefault(place, {})[key] = view
+        self._dirty[place] = None
+
+    def remove_slice(self, key: str) -> None:
+        self._complaints.pop(("EndpointSlice", key), None)
+        self._take_away(key)
+
+    def _take_away(self, key: str) -> None:
+        place = self._places.pop(key, None)
+        if place is None:
+            return
+        slices = self._slices[place]
+        del slices[key]
+        if not slices:
+            del self._slices[place]
+        self._dirty[place] = None
 
     def endpoints(self, name: ServicePortName, family: IPFamily) -> dict[Target, Endpoint]:
         """All endpoints of a Service port, whether or not they carry traffic."""
@@ -94,37 +122,32 @@ class Tracker:
         dirty, self._dirty = self._dirty, {}
         changes: list[Change] = []
         for place in dirty:
-            key, family = place
             old = self._states.get(place, NOTHING)
-            new = self._compute(key, family)
+            new = self._compute(place)
             if new == old:
                 continue
             if new == NOTHING:
                 del self._states[place]
             else:
                 self._states[place] = new
-            changes.append(Change(key, family, old, new))
+            changes.append(Change(*place, old, new))
         return changes
 
-    def _compute(self, key: str, family: IPFamily) -> ServiceState:
+    def _compute(self, place: _Place) -> ServiceState:
+        key, family = place
         service = self._services.get(key)
         if service is None:
             return NOTHING
-        try:
-            return state_of(service, self._slices.get((key, family), {}).values(), family, self._node)
-        except ValueError as error:  # an address that no API server lets pass; the other Services must not suffer
-            log.warning("Service %s is left out in %s: %s", key, family, error)
-            return NOTHING
+        return state_of(service, self._slices.get(place, {}).values(), family, self._node)
 
     def _mark(self, key: str) -> None:
         for family in self._families:
             self._dirty[key, family] = None
 
-    def _place(self, slice_: EndpointSlice | None) -> tuple[str, IPFamily] | None:
-        if slice_ is None:
-            return None
-        owner = owner_of(slice_)
-        for family in self._families:
-            if owner and slice_.address_type == family:
-                return owner, family
-        return None
+    def _tell(self, kind: str, key: str, complaints: Complaints) -> None:
+        """Each complaint about an object once, however often it comes."""
+        if not complaints:
+            self._complaints.pop((kind, key), None)
+        elif self._complaints.get((kind, key)) != str(complaints):
+            self._complaints[kind, key] = str(complaints)
+            log.warning("%s %s: %s", kind, key, complaints)

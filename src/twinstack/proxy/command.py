@@ -19,8 +19,9 @@ from twinstack.proxy.writer import remove_tables
 
 __all__ = ["add_flags", "run"]
 
-# Services and slices live long and form no cycles: with the usual thresholds half of the start is spent in vain.
-GARBAGE_THRESHOLDS = (100_000, 50, 100)
+# What is read at the start lives long and forms no cycles: with the usual thresholds a third of the start is spent on
+# looking for some. Once it has settled the usual ones are in force again.
+GARBAGE_THRESHOLDS = (1_000_000, 10, 10)
 
 log = logging.getLogger(__name__)
 

@@ -113,6 +113,8 @@ def place(before: tuple[bytes, ...], wanted: list[bytes]) -> tuple[bytes, ...]:
 
     Newcomers take the places of those who leave; when more leave than come, the last ones fill the gaps.
     """
+    if len(wanted) == len(before) and tuple(wanted) == before:
+        return before
     known = set(before)
     leaving = known.difference(wanted)
     joining = [target for target in wanted if target not in known]

@@ -49,6 +49,9 @@ class Counter(Metric):
 class Gauge(Metric):
     kind = "gauge"
 
+    def add(self, amount: float = 1, *labels: str) -> None:
+        self._values[labels] = self._values.get(labels, 0.0) + amount
+
     def set(self, value: float, *labels: str) -> None:
         self._values[labels] = value
 

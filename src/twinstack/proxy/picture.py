@@ -95,29 +95,24 @@ class Picture:
 
     def _read_stage(self, socket: NetlinkSocket, stage: Stage, guarded: dict[bytes, bytes]) -> dict[bytes, Laid]:
         """The whole front ends of a stage; what belongs to none is remembered as stray. Takes from `guarded`."""
-        targets, picks = _by_front_end(socket, stage.endpoints), _by_front_end(socket, stage.picks)
-        slots = dump.elements(socket, stage.slots)
+        endpoints, picks, slots = (dump.elements(socket, each) for each in (stage.endpoints, stage.picks, stage.slots))
         found: dict[bytes, Laid] = {}
         for key, word in dump.elements(socket, stage.words).items():
             class_ = self.words.read(word)
             if class_ == GUARD:
                 class_ = self.words.read(guarded.get(key, b""))
-            laid = _whole(class_, targets.get(key, {}), picks.get(key, {}))
-            if laid is None or any(
-                slots.get(key + slot) != target for slot, target in zip(laid.slots, laid.targets, strict=False)
-            ):
+            laid = _whole(key, class_, endpoints, picks, slots) if class_ is not None else None
+            if laid is None:
                 self._strays.append((stage.words, key))
                 continue
             found[key] = laid
-            targets.pop(key, None)
             guarded.pop(key, None)
-            if laid.slots:
-                picks.pop(key)
-                for slot in laid.slots:
-                    slots.pop(key + slot)
-        for collection, left in ((stage.endpoints, targets), (stage.picks, picks)):
-            self._strays += [(collection, index_key(key, index)) for key, values in left.items() for index in values]
-        self._strays += [(stage.slots, slot) for slot in slots]
+            for index in range(len(laid.targets)):
+                del endpoints[index_key(key, index)]
+            for index, slot in enumerate(laid.slots):
+                del picks[index_key(key, index)], slots[key + slot]
+        for collection, left in ((stage.endpoints, endpoints), (stage.picks, picks), (stage.slots, slots)):
+            self._strays += [(collection, key) for key in left]
         return found
 
     def _assemble(self, main: dict[bytes, Laid], near: dict[bytes, Laid], spans: set[Span]) -> None:
@@ -277,24 +272,30 @@ class Picture:
             keys.discard(key)
 
 
-def _whole(class_: Class | None, targets: dict[int, bytes], slots: dict[int, bytes]) -> Laid | None:
-    """A front end whose elements are all there, and no others."""
-    order = range(len(targets))
-    if class_ is None or targets.keys() != set(order) or class_.size != size_for(len(targets)):
+def _whole(
+    key: bytes, class_: Class, endpoints: dict[bytes, bytes], picks: dict[bytes, bytes], slots: dict[bytes, bytes]
+) -> Laid | None:
+    """A front end whose elements are all there."""
+    targets = _by_index(key, class_.size, endpoints)
+    if size_for(len(targets)) != class_.size:
         return None
-    laid = Laid(class_, tuple(targets[index] for index in order))
     if not class_.affinity:
-        return laid
-    return laid._replace(slots=tuple(slots[index] for index in order)) if slots.keys() == set(order) else None
+        return Laid(class_, targets)
+    found = _by_index(key, len(targets), picks)
+    if tuple(slots.get(key + slot) for slot in found) != targets:
+        return None
+    return Laid(class_, targets, found)
 
 
-def _by_front_end(socket: NetlinkSocket, collection: Collection) -> dict[bytes, dict[int, bytes]]:
-    """Elements by index, by front end."""
-    found: dict[bytes, dict[int, bytes]] = {}
-    for element, value in dump.elements(socket, collection).items():
-        key, index = read_index(element)
-        found.setdefault(key, {})[index] = value
-    return found
+def _by_index(key: bytes, most: int, elements: dict[bytes, bytes]) -> tuple[bytes, ...]:
+    """The values of a front end's elements, from the first on without a gap."""
+    values = []
+    for index in range(most):
+        value = elements.get(index_key(key, index))
+        if value is None:
+            break
+        values.append(value)
+    return tuple(values)
 
 
 def _replace_by_index(

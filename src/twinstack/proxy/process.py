@@ -25,6 +25,7 @@ from twinstack.proxy.writer import Writer, foreign_proxies
 
 _BIND_RETRY = 5.0  # seconds
 _SETTLING = 1.0  # seconds until what was read at the start is taken for permanent
+_SETTLED_THRESHOLDS = (10_000, 10, 10)
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ class Proxy:
         self.tracker.follow_interfaces()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for informer in self.tracker.informers:
-                    tasks.create_task(informer.run())
+                for watch in self.tracker.watches:
+                    tasks.create_task(watch.run())
                 tasks.create_task(show_pages("healthz", self.configuration.healthz, self._health_pages()))
                 tasks.create_task(show_pages("metrics", self.configuration.metrics, self._metrics_pages()))
                 tasks.create_task(self.cleaner.run())
@@ -89,7 +90,7 @@ class Proxy:
         if self.tracker.node is not None:
             families = " and ".join(self.tracker.families)
             self.events.event(self.tracker.node, "Normal", "Starting", f"Service proxy for {families}")
-        asyncio.get_running_loop().call_later(_SETTLING, gc.freeze)
+        asyncio.get_running_loop().call_later(_SETTLING, _settle)
 
     def _moved(self) -> None:
         self.health.node_eligible = eligible(self.tracker.node)
@@ -101,7 +102,7 @@ class Proxy:
             self.sync.wake()
 
     def _health_port_failed(self, key: str, message: str) -> None:
-        service = self.tracker.services.objects.get(key)
+        service = self.tracker.checked_service(key)
         if service is not None:
             self.events.event(service, "Warning", "FailedToStartServiceHealthcheck", message)
 
@@ -162,6 +163,11 @@ async def serve(access: ClusterAccess, configuration: Configuration) -> int:
     finally:
         await client.close()
     return 1
+
+
+def _settle() -> None:
+    gc.freeze()
+    gc.set_threshold(*_SETTLED_THRESHOLDS)
 
 
 def _on_signals(stop: Callable[[], object]) -> None:

@@ -29,7 +29,7 @@ async def take(access: ClusterAccess, configuration: Configuration, families: li
     client = Client(access, user_agent="twinstack-proxy")
     tracker = ClusterTracker(client, configuration, families, ProxyMetrics())
     tracker.follow_interfaces()
-    watches = [asyncio.create_task(informer.run()) for informer in tracker.informers]
+    watches = [asyncio.create_task(watch.run()) for watch in tracker.watches]
     try:
         async with asyncio.timeout(_PATIENCE):
             await tracker.ready()

@@ -8,15 +8,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from twinstack.api.core import Node, Service
 from twinstack.api.discovery import EndpointSlice
-from twinstack.api.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
+from twinstack.api.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, Kind
+from twinstack.api.meta import Object
 from twinstack.api.networking import ServiceCIDR
 from twinstack.client.informer import Informer
+from twinstack.client.reflector import Reflector
 from twinstack.client.rest import Client
 from twinstack.dataplane.model import ZONE_LABEL, NodeView, Surroundings
-from twinstack.dataplane.services import open_family
 from twinstack.dataplane.tracker import Tracker
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.configuration import Configuration, node_addresses
@@ -28,8 +30,48 @@ HEADLESS = "!service.kubernetes.io/headless"  # slices nobody is redirected to
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 _PATIENCE = 5.0  # seconds to wait for what is useful but not needed
+_FAREWELL = 0.1  # seconds that a deleted Service goes on answering: `kubectl replace --force` brings it back at once
+
+T = TypeVar("T", bound=Object)
 
 log = logging.getLogger(__name__)
+
+
+class Passing(Reflector[T]):
+    """Objects that are looked at as they pass: `changed` gets each by its key, and None when it is gone.
+
+    Nothing is kept of them but their versions, against what comes twice or late.
+    """
+
+    def __init__(
+        self, client: Client, kind: Kind[T], label_selector: str, changed: Callable[[str, T | None], None]
+    ) -> None:
+        super().__init__(client, kind, label_selector=label_selector)
+        self._changed = changed
+        self._versions: dict[str, int] = {}
+
+    def put(self, obj: T) -> None:
+        key, version = obj.key, int(obj.metadata.resource_version)
+        if version > self._versions.get(key, -1):
+            self._versions[key] = version
+            self._changed(key, obj)
+
+    def gone(self, last: T) -> None:
+        key = last.key
+        if key in self._versions and self._versions[key] <= int(last.metadata.resource_version):
+            self._remove(key)
+
+    def complete(self, seen: set[str], version: int) -> None:
+        for key in self._versions.keys() - seen:
+            self._remove(key)
+
+    def forget(self) -> None:
+        for key in list(self._versions):
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        del self._versions[key]
+        self._changed(key, None)
 
 
 class ClusterTracker:
@@ -49,20 +91,20 @@ class ClusterTracker:
         self._configuration = configuration
         self._metrics = metrics
         self._addresses: NodeAddresses | None = None
-        self._warned: dict[str, IPFamily] = {}  # Service key → the family that its source ranges leave open
+        self._leaving: dict[str, asyncio.TimerHandle] = {}  # Services that were deleted a moment ago, by key
+        self._checked: dict[str, Service] = {}  # those with a health check: its troubles are told in events
+        self._told: dict[str, float] = {}  # slice → the last trigger that was noted of it
         self._triggers: dict[IPFamily, list[float]] = defaultdict(list)
         self._started = time.time()
-        self.services = Informer(client, SERVICES, label_selector=OTHER_PROXY)
-        self.slices = Informer(client, ENDPOINT_SLICES, label_selector=HEADLESS)
+        self.services = Passing(client, SERVICES, OTHER_PROXY, self._service_changed)
+        self.slices = Passing(client, ENDPOINT_SLICES, HEADLESS, self._slice_changed)
         self.nodes = Informer(client, NODES, field_selector=f"metadata.name={configuration.node_name}")
         self.ranges = Informer(client, SERVICE_CIDRS)
-        self.services.subscribe(self._service_changed)
-        self.slices.subscribe(self._slice_changed)
         self.nodes.subscribe(self._node_changed)
         self.ranges.subscribe(self._range_changed)
 
     @property
-    def informers(self) -> tuple[Informer[Service], Informer[EndpointSlice], Informer[Node], Informer[ServiceCIDR]]:
+    def watches(self) -> tuple[Passing[Service], Passing[EndpointSlice], Informer[Node], Informer[ServiceCIDR]]:
         """What has to run for as long as the tracker is used."""
         return self.services, self.slices, self.nodes, self.ranges
 
@@ -87,6 +129,8 @@ class ClusterTracker:
             self._addresses.start()
 
     def close(self) -> None:
+        for key in list(self._leaving):
+            self._stay(key)
         if self._addresses is not None:
             self._addresses.close()
 
@@ -111,47 +155,57 @@ class ClusterTracker:
         self._metrics.endpoint_pending.set(0)
         self._metrics.service_pending.set(0)
 
-    def _service_changed(self, old: Service | None, new: Service | None) -> None:
-        self.desired.service_changed(old, new)
+    def checked_service(self, key: str) -> Service | None:
+        """A Service with a health check."""
+        return self._checked.get(key)
+
+    def _service_changed(self, key: str, new: Service | None) -> None:
         self._metrics.service_changes.add()
-        self._metrics.service_pending.set(self._metrics.service_pending.value() + 1)
-        if new is not None:
-            self._say_what_is_open(new)
-        elif old is not None:
-            self._warned.pop(old.key, None)
-        self.changed()
-
-    def _say_what_is_open(self, service: Service) -> None:
-        """Once a Service: ranges of one family restrict nothing in the other, which few people expect."""
-        try:
-            family = open_family(service, self.families) if service.spec.load_balancer_source_ranges else None
-        except ValueError:
-            return  # whoever computes the Service will say so
-        if family is None:
-            self._warned.pop(service.key, None)
-        elif self._warned.get(service.key) is not family:
-            self._warned[service.key] = family
-            log.warning("Service %s: loadBalancerSourceRanges has none of %s: it is open there", service.key, family)
-
-    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        self.desired.slice_changed(old, new)
-        self._metrics.endpoint_changes.add()
-        self._metrics.endpoint_pending.set(self._metrics.endpoint_pending.value() + 1)
-        self._note_trigger(old, new)
-        self.changed()
-
-    def _note_trigger(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        """Remember when what the slice tells of happened; changes from before we ran are nobody's latency."""
-        if new is None or new.address_type not in self.families:
+        self._metrics.service_pending.add()
+        self._checked.pop(key, None)
+        if new is None:
+            self._leaving[key] = asyncio.get_running_loop().call_later(_FAREWELL, self._leave, key)
             return
+        for other in self._leaving.keys() - {key}:  # its address may be the new one's: both in one transaction
+            self._leave(other)
+        self._stay(key)
+        self.desired.put_service(new)
+        if new.spec.health_check_node_port:
+            self._checked[key] = new
+        self.changed()
+
+    def _stay(self, key: str) -> None:
+        timer = self._leaving.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _leave(self, key: str) -> None:
+        self._stay(key)
+        self.desired.remove_service(key)
+        self.changed()
+
+    def _slice_changed(self, key: str, new: EndpointSlice | None) -> None:
+        self._metrics.endpoint_changes.add()
+        self._metrics.endpoint_pending.add()
+        if new is None:
+            self.desired.remove_slice(key)
+            self._told.pop(key, None)
+        else:
+            self.desired.put_slice(new)
+            self._note_trigger(key, new)
+        self.changed()
+
+    def _note_trigger(self, key: str, new: EndpointSlice) -> None:
+        """Remember when what the slice tells of happened; changes from before we ran are nobody's latency."""
         text = new.metadata.annotations.get(TRIGGER_TIME, "")
-        if not text or (old is not None and old.metadata.annotations.get(TRIGGER_TIME) == text):
+        if not text or new.address_type not in self.families:
             return
         try:
             happened = datetime.fromisoformat(text).timestamp()
         except ValueError:
             return
-        if happened >= self._started:
+        if happened >= self._started and self._told.get(key) != happened:
+            self._told[key] = happened
             self._triggers[IPFamily(new.address_type)].append(happened)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:

@@ -41,23 +41,19 @@ class Program:
         for family, state in self.families.items():
             around = SURROUNDINGS[family]
             state.surroundings = around._replace(local_pods=None, pods_by_interface=True) if pods else around
-        self._slices: dict[str, EndpointSlice] = {}
-        self._services: dict[str, Service] = {}
         self._clock = itertools.count(1)
 
     def put(self, *objects: Service | EndpointSlice) -> None:
         """Take objects as a watch would bring them, and write what follows."""
         for obj in objects:
             if isinstance(obj, Service):
-                self.tracker.service_changed(self._services.get(obj.key), obj)
-                self._services[obj.key] = obj
+                self.tracker.put_service(obj)
             else:
-                self.tracker.slice_changed(self._slices.get(obj.key), obj)
-                self._slices[obj.key] = obj
+                self.tracker.put_slice(obj)
         self.sync()
 
     def remove(self, service: Service) -> None:
-        self.tracker.service_changed(service, None)
+        self.tracker.remove_service(service.key)
         self.sync()
 
     def sync(self) -> None:

@@ -113,7 +113,7 @@ def test_a_restart_forgets_no_client_and_uses_no_slot_twice(bed: Bed, program: P
     program.close()
     second = Program(bed)
     try:
-        second.tracker.service_changed(None, sticky())
+        second.tracker.put_service(sticky())
         second.put(endpoints(family, 1, 2))
         assert second.operations == 0
         second.put(endpoints(family, 1, 2, 4))

@@ -113,9 +113,9 @@ def test_any_history_ends_in_what_its_last_state_asks_for(bed: Bed, seed: int) -
                 program.close()
                 program = Program(bed)
                 for service_ in services.values():
-                    program.tracker.service_changed(None, service_)
+                    program.tracker.put_service(service_)
                 for slice_now in slices.values():
-                    program.tracker.slice_changed(None, slice_now)
+                    program.tracker.put_slice(slice_now)
                 program.sync()
                 assert program.operations == 0
                 assert {family: laid(_picture(program, family)) for family in FAMILIES} == before

@@ -290,10 +290,8 @@ def test_a_restart_finds_everything_in_its_place(bed: Bed, program: Program) -> 
     second = Program(bed)
     try:
         for number, (name, case) in enumerate(CASES.items()):
-            second.tracker.service_changed(None, object_of(number, name, case))
-        for state in program.tracker._slices.values():
-            for each in state.values():
-                second.tracker.slice_changed(None, each)
+            second.tracker.put_service(object_of(number, name, case))
+        second.tracker._slices = program.tracker._slices
         second.sync()
         assert second.operations == 0
         assert second.writer.transactions == len(FAMILIES)  # to take the two tables over

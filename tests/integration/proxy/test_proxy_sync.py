@@ -68,7 +68,7 @@ class Running:
 
     def put(self, *slices: EndpointSlice) -> None:
         for each in slices:
-            self.tracker.slice_changed(None, each)
+            self.tracker.put_slice(each)
             self.sync.wake()
 
     async def answers(self, family: IPFamily) -> str:
@@ -78,9 +78,9 @@ class Running:
 def run(bed: Bed, scenario: Callable[[Running], Awaitable[None]], *, own: bool = True, interval: float = 0.02) -> None:
     async def main() -> None:
         running = Running(bed, own=own, interval=interval)
-        running.tracker.service_changed(None, WEB)
+        running.tracker.put_service(WEB)
         for family in FAMILIES:
-            running.tracker.slice_changed(None, slice_("web", family, [endpoint(pod(family, 1), node=NODE)]))
+            running.tracker.put_slice(slice_("web", family, [endpoint(pod(family, 1), node=NODE)]))
         watching = asyncio.create_task(running.sync.watch())
         try:
             running.sync.start()
@@ -186,7 +186,7 @@ def test_two_proxies_on_a_node(bed: Bed, caplog: pytest.LogCaptureFixture) -> No
     async def scenario(running: Running) -> None:
         second = Running(bed)
         try:
-            second.tracker.service_changed(None, WEB)
+            second.tracker.put_service(WEB)
             second.sync.start()
             await asyncio.sleep(0.05)
             assert "stop the other proxy" in caplog.text
@@ -214,7 +214,7 @@ def test_one_family_fails_and_the_other_goes_on(bed: Bed, monkeypatch: pytest.Mo
             running.writer.close()
             other.writer._nft.commit([Layout(V6).table.delete(), Layout(V6).table.create(TableFlag.OWNER)])
             third = Running(bed)
-            third.tracker.service_changed(None, WEB)
+            third.tracker.put_service(WEB)
             third.put(behind(V4, 2))
             third.sync.start()
             await asyncio.sleep(0.05)
@@ -276,9 +276,9 @@ def test_many_services_at_once(bed: Bed) -> None:
     try:
         for number in range(1, 1001):
             name, address = f"s{number}", cluster_ip(FAMILIES[1], 100 + number)
-            program.tracker.service_changed(None, service(name, address))
+            program.tracker.put_service(service(name, address))
             one = slice_(name, FAMILIES[1], [endpoint(f"fd00:2::{number:x}:{n}") for n in (1, 2, 3)])
-            program.tracker.slice_changed(None, one)
+            program.tracker.put_slice(one)
         program.sync()
         assert program.operations > 5000
     finally:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twinstack.api.core import Service, ServicePort, ServiceSpec
 from twinstack.api.discovery import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from twinstack.api.meta import ObjectMeta
+from twinstack.dataplane.model import NOTHING, NodeView, ServiceState
+from twinstack.dataplane.services import state_of
+from twinstack.dataplane.views import Complaints, ServiceView, SliceView, read_service, read_slice
 from twinstack.ip import IPFamily
 
 
@@ -42,3 +47,23 @@ def slice_(
         endpoints=endpoints,
         ports=ports if ports is not None else [EndpointPort(name="http", protocol="TCP", port=8080)],
     )
+
+
+def view(service_: Service) -> ServiceView:
+    found = read_service(service_, complaints := Complaints())
+    assert found is not None
+    assert not complaints
+    return found
+
+
+def slice_view(slice__: EndpointSlice) -> SliceView:
+    found = read_slice(slice__, complaints := Complaints())
+    assert found is not None
+    assert not complaints
+    return found
+
+
+def computed(service_: Service, slices: Iterable[EndpointSlice], family: IPFamily, node: NodeView) -> ServiceState:
+    """What the objects ask of a node."""
+    found = read_service(service_, Complaints())
+    return state_of(found, map(slice_view, slices), family, node) if found is not None else NOTHING

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.dataplane.objects import endpoint, service, slice_
+from tests.unit.dataplane.objects import computed, endpoint, service, slice_, view
 
 from twinstack.api.core import ClientIPConfig, LoadBalancerIngress, Service, ServicePort, SessionAffinityConfig
 from twinstack.api.discovery import EndpointPort
 from twinstack.dataplane.model import NOTHING, Action, HealthCheck, NodeView, Protocol, Slot, Via
-from twinstack.dataplane.services import cluster_ip, open_family, state_of
+from twinstack.dataplane.services import open_family
+from twinstack.dataplane.views import Complaints, read_service
 from twinstack.ip import Address, IPFamily
 
 V4, V6 = IPFamily
@@ -33,12 +34,13 @@ SLICE_PORTS = [EndpointPort(name="http", port=8080), EndpointPort(name="dns", pr
     ],
 )
 def test_each_family_has_its_own_address(addresses: tuple[str, ...], expected: tuple[str | None, str | None]) -> None:
-    found = [cluster_ip(service("web", *addresses), family) for family in (V4, V6)]
+    read = read_service(service("web", *addresses), Complaints())
+    found = [read.cluster_ip(family) if read is not None else None for family in (V4, V6)]
     assert [str(a) if a is not None else None for a in found] == list(expected)
 
 
 def test_a_service_of_old_data_has_one_address() -> None:
-    assert cluster_ip(service("web", "10.96.0.1", cluster_ips=[]), V4) == Address.parse("10.96.0.1")
+    assert view(service("web", "10.96.0.1", cluster_ips=[])).cluster_ip(V4) == Address.parse("10.96.0.1")
 
 
 @pytest.mark.parametrize(
@@ -51,12 +53,12 @@ def test_a_service_of_old_data_has_one_address() -> None:
     ],
 )
 def test_headless_external_and_other_family_services_ask_for_nothing(idle: Service) -> None:
-    assert state_of(idle, [slice_("web", V4, [endpoint("10.0.0.1")])], V4, HERE) == NOTHING
+    assert computed(idle, [slice_("web", V4, [endpoint("10.0.0.1")])], V4, HERE) == NOTHING
 
 
 def test_cluster_ip_and_node_port_front_ends() -> None:
     web = service("web", "10.96.0.1", ports=PORTS, type="NodePort")
-    state = state_of(web, [slice_("web", V4, [endpoint("10.0.0.1", node="here")], ports=SLICE_PORTS)], V4, HERE)
+    state = computed(web, [slice_("web", V4, [endpoint("10.0.0.1", node="here")], ports=SLICE_PORTS)], V4, HERE)
     assert state.cluster_ip == Address.parse("10.96.0.1")
     assert {(str(f.slot), f.via, f.action, *map(str, f.targets)) for f in state.front_ends} == {
         ("10.96.0.1:80/TCP", Via.CLUSTER_IP, Action.FORWARD, "10.0.0.1:8080"),
@@ -72,12 +74,12 @@ def test_cluster_ip_and_node_port_front_ends() -> None:
 
 
 def test_node_ports_left_over_from_another_type_do_not_answer() -> None:
-    state = state_of(service("web", "10.96.0.1", ports=PORTS), [], V4, HERE)
+    state = computed(service("web", "10.96.0.1", ports=PORTS), [], V4, HERE)
     assert {f.via for f in state.front_ends} == {Via.CLUSTER_IP}
 
 
 def test_without_endpoints_both_front_ends_reject() -> None:
-    state = state_of(service("web", "10.96.0.1", ports=PORTS, type="LoadBalancer"), [], V4, HERE)
+    state = computed(service("web", "10.96.0.1", ports=PORTS, type="LoadBalancer"), [], V4, HERE)
     assert {f.action for f in state.front_ends} == {Action.REJECT}
     assert len(state.front_ends) == 4
 
@@ -95,7 +97,7 @@ def test_internal_traffic_policy_local(
 ) -> None:
     web = service("web", "10.96.0.1", ports=PORTS[:1], type="NodePort", internal_traffic_policy="Local")
     behind = [endpoint(f"10.0.0.{n}", node=node) for n, node in enumerate(nodes, 1)]
-    state = state_of(web, [slice_("web", V4, behind)], V4, HERE)
+    state = computed(web, [slice_("web", V4, behind)], V4, HERE)
     found = {f.via: (f.action, len(f.targets)) for f in state.front_ends}
     assert found == {Via.CLUSTER_IP: inside, Via.NODE_PORT: outside}
 
@@ -107,7 +109,7 @@ def test_established_udp_flows_may_stay_with_whoever_serves() -> None:
         endpoint("10.0.0.2", ready=False, serving=True, terminating=True),
         endpoint("10.0.0.3", ready=False, serving=False, terminating=True),
     ]
-    state = state_of(web, [slice_("web", V4, behind, ports=SLICE_PORTS)], V4, HERE)
+    state = computed(web, [slice_("web", V4, behind, ports=SLICE_PORTS)], V4, HERE)
     serving = {f.slot.protocol: {str(target) for target in f.serving} for f in state.front_ends}
     assert serving == {Protocol.TCP: set(), Protocol.UDP: {"10.0.0.1:5353", "10.0.0.2:5353"}}
 
@@ -123,7 +125,7 @@ def test_established_udp_flows_may_stay_with_whoever_serves() -> None:
 def test_external_traffic_policy_local(nodes: tuple[str, ...], action: Action, targets: int, near: int | None) -> None:
     web = service("web", "10.96.0.1", ports=PORTS[:1], type="NodePort", external_traffic_policy="Local")
     behind = [endpoint(f"10.0.0.{n}", node=node) for n, node in enumerate(nodes, 1)]
-    inside, outside = state_of(web, [slice_("web", V4, behind)], V4, HERE).front_ends
+    inside, outside = computed(web, [slice_("web", V4, behind)], V4, HERE).front_ends
     assert (inside.near, inside.local, len(inside.targets)) == (None, False, len(nodes))
     assert (outside.action, len(outside.targets), outside.local) == (action, targets, True)
     assert (len(outside.near) if outside.near is not None else None) == near
@@ -138,7 +140,7 @@ def test_external_and_load_balancer_addresses_of_the_family() -> None:
         LoadBalancerIngress(ip="2001:db8::9", ip_mode="Proxy"),
         LoadBalancerIngress(hostname="lb.example"),
     ]
-    found = state_of(web, [], V6, HERE).front_ends
+    found = computed(web, [], V6, HERE).front_ends
     assert [(str(f.slot), str(f.via)) for f in found] == [
         ("[fd00::1]:80/TCP", "ClusterIP"),
         ("[2001:db8::7]:80/TCP", "LoadBalancer"),
@@ -161,11 +163,11 @@ def test_source_ranges(ranges: list[str], expected: list[str] | None) -> None:
     web = service("web", "fd00::1", load_balancer_source_ranges=ranges, type="LoadBalancer")
     web.status.load_balancer.ingress = [LoadBalancerIngress(ip="2001:db8::7"), LoadBalancerIngress(ip="192.0.2.7")]
     node = HERE._replace(addresses=frozenset([Address.parse("2001:db8:1::1"), Address.parse("10.1.1.1")]))
-    found = {f.via: f.sources for f in state_of(web, [], V6, node).front_ends}
+    found = {f.via: f.sources for f in computed(web, [], V6, node).front_ends}
     assert found[Via.CLUSTER_IP] is None
     sources = found[Via.LOAD_BALANCER]
     assert (list(map(str, sources)) if sources is not None else None) == expected
-    assert open_family(web, [V4, V6]) is (
+    assert open_family(view(web).exposure, [V4, V6]) is (
         V6 if ranges == ["10.0.0.0/8"] else V4 if "10.0.0.0/8" not in ranges and ranges else None
     )
 
@@ -181,7 +183,7 @@ def test_source_ranges(ranges: list[str], expected: list[str] | None) -> None:
 )
 def test_affinity_holds_at_every_front_end(spec: dict[str, object], seconds: int) -> None:
     web = service("web", "10.96.0.1", ports=PORTS, type="NodePort", external_ips=["192.0.2.1"], **spec)
-    assert {f.affinity for f in state_of(web, [], V4, HERE).front_ends} == {seconds}
+    assert {f.affinity for f in computed(web, [], V4, HERE).front_ends} == {seconds}
 
 
 def test_a_health_check_counts_addresses_of_ready_endpoints_here() -> None:
@@ -197,9 +199,9 @@ def test_a_health_check_counts_addresses_of_ready_endpoints_here() -> None:
         "health_check_node_port": 30999,
     }
     slices = [slice_("web", V4, behind, ports=SLICE_PORTS)]
-    assert state_of(service("web", "10.96.0.1", **balanced), slices, V4, HERE).health == HealthCheck(30999, 2)
+    assert computed(service("web", "10.96.0.1", **balanced), slices, V4, HERE).health == HealthCheck(30999, 2)
     for other in ({"type": "NodePort"}, {"external_traffic_policy": "Cluster"}, {"health_check_node_port": 0}):
-        assert state_of(service("web", "10.96.0.1", **(balanced | other)), slices, V4, HERE).health is None
+        assert computed(service("web", "10.96.0.1", **(balanced | other)), slices, V4, HERE).health is None
 
 
 def test_slots_and_names_are_readable() -> None:

@@ -7,14 +7,14 @@ from typing import TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.dataplane.objects import endpoint, service, slice_
+from tests.unit.dataplane.objects import computed, endpoint, service, slice_
 
 from twinstack.api.core import Service, ServicePort
 from twinstack.api.discovery import EndpointHints, EndpointSlice, ForZone
 from twinstack.dataplane.claims import Claims
 from twinstack.dataplane.model import FrontEnd, NodeView, ServiceState, Slot
-from twinstack.dataplane.services import state_of
-from twinstack.dataplane.tracker import Tracker, owner_of
+from twinstack.dataplane.tracker import Tracker
+from twinstack.dataplane.views import owner_of
 from twinstack.ip import IPFamily
 
 V4, V6 = FAMILIES = list(IPFamily)
@@ -94,10 +94,18 @@ class World:
         kind, key, new = event
         if kind == "service":
             assert new is None or isinstance(new, Service)
-            self.tracker.service_changed(_replace(self.services, key, new), new)
+            _replace(self.services, key, new)
+            if new is None:
+                self.tracker.remove_service(key)
+            else:
+                self.tracker.put_service(new)
         elif kind == "slice":
             assert new is None or isinstance(new, EndpointSlice)
-            self.tracker.slice_changed(_replace(self.slices, key, new), new)
+            _replace(self.slices, key, new)
+            if new is None:
+                self.tracker.remove_slice(key)
+            else:
+                self.tracker.put_slice(new)
         elif kind == "zone":
             assert isinstance(new, str)
             self.tracker.node_changed(NodeView("here", new))
@@ -117,15 +125,14 @@ class World:
         found = []
         for key, each in self.services.items():
             own = [s for s in self.slices.values() if owner_of(s) == key and s.address_type == family]
-            found.append(state_of(each, own, family, self.tracker.node))
+            found.append(computed(each, own, family, self.tracker.node))
         return found
 
 
-def _replace(objects: dict[str, T], key: str, new: T | None) -> T | None:
-    old = objects.pop(key, None)
+def _replace(objects: dict[str, T], key: str, new: T | None) -> None:
+    objects.pop(key, None)
     if new is not None:
         objects[key] = new
-    return old
 
 
 @given(st.lists(events, max_size=40))
@@ -159,7 +166,7 @@ def test_only_what_an_event_concerns_is_computed() -> None:
     assert [(c.service, c.family) for c in world.tracker.take()] == [("default/a", V6)]
     world.play(("slice", "s", slice_("a", V6, [endpoint("fd00:1::1")])))  # says nothing new
     assert world.tracker.take() == []
-    other = slice_("a", V6, [])
+    other = slice_("a", V6, [], suffix="names")
     other.address_type = "FQDN"
     world.play(("slice", "f", other))
     assert not world.tracker.pending
@@ -187,4 +194,4 @@ def test_a_service_nobody_can_read_leaves_the_others_alone(caplog: pytest.LogCap
     world.play(("service", "default/a", service("a", "10.96.0.300")))
     world.play(("service", "default/b", service("b", "10.96.0.2")))
     assert [change.service for change in world.tracker.take()] == ["default/b"]
-    assert "Service default/a is left out in IPv4" in caplog.text
+    assert "Service default/a: not an IP address: '10.96.0.300'" in caplog.text

@@ -27,7 +27,7 @@ AROUND = Surroundings(
 def snapshot() -> Snapshot:
     tracker, claims = Tracker([V6], NodeView("here")), Claims()
     ports = [ServicePort(name="http", protocol="TCP", port=80, node_port=30080)]
-    tracker.service_changed(None, service("web", "fd00:96::a", ports=ports, type="NodePort"))
+    tracker.put_service(service("web", "fd00:96::a", ports=ports, type="NodePort"))
     behind = [
         endpoint("fd00:10::1", node="here"),
         endpoint("fd00:11::1"),
@@ -35,7 +35,7 @@ def snapshot() -> Snapshot:
         endpoint("fd00:11::3", ready=False, terminating=True),
         endpoint("fd00:11::4", ready=False, serving=False, terminating=True),
     ]
-    tracker.slice_changed(None, slice_("web", V6, behind))
+    tracker.put_slice(slice_("web", V6, behind))
     claims.apply(tracker.take())
     return Snapshot({V6: claims}, {V6: AROUND}, tracker)
 

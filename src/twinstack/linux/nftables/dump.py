@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from twinstack.ip import IPFamily
-from twinstack.linux.netlink import DumpInterrupted, NetlinkError, NetlinkSocket, attributes, text
+from twinstack.linux.netlink import NESTED, DumpInterrupted, NetlinkError, NetlinkSocket, attributes, text
 from twinstack.linux.nftables.objects import (
     GETCHAIN,
     GETELEMENT,
@@ -23,6 +24,9 @@ from twinstack.linux.nftables.objects import (
 T = TypeVar("T")
 
 _ATTEMPTS = 20
+_HEADER = struct.Struct("=HH")  # of an attribute: its length, that of the header among it, and kind
+_HEADERS = 8  # bytes around a value: "data", and what it is
+_ELEMENT_HEADERS = 12  # bytes before a key: those of the element, and around the key
 _RANGE_END = 1
 
 
@@ -94,7 +98,43 @@ def elements(socket: NetlinkSocket, collection: Collection) -> dict[bytes, bytes
 
     The value of a verdict map's element is the chain's name.
     """
-    return {key: data for key, data, _ in _repeat(lambda: list(_elements(socket, collection)))}
+    return _repeat(lambda: _read_elements(socket, collection))
+
+
+def _read_elements(socket: NetlinkSocket, collection: Collection) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for block in _blocks(socket, collection):
+        alike = _alike(block, collection.key_octets, collection.data_octets)
+        if alike is None:
+            alike = {key: data for key, data, _ in map(_element, _members(block))}
+        found |= alike
+    return found
+
+
+def _alike(block: bytes, key_octets: int, data_octets: int) -> dict[bytes, bytes] | None:
+    """The elements of a block when all are framed as the first one, which is ten times faster to see; else None."""
+    between = _HEADERS if data_octets else 0
+    length = _ELEMENT_HEADERS + key_octets + between + data_octets
+    if len(block) % length:
+        return None
+    first = block[:length]
+    end = _ELEMENT_HEADERS + key_octets
+    head, middle = first[:_ELEMENT_HEADERS], first[end : end + between]
+    rows = struct.iter_unpack(f"{_ELEMENT_HEADERS}s{key_octets}s{between}s{data_octets}s", block)
+    found = {key: data for head_, key, middle_, data in rows if head_ == head and middle_ == middle}
+    framed = _framed(first, key_octets, data_octets)
+    return found if framed and len(found) == len(block) // length else None
+
+
+def _framed(element: bytes, key_octets: int, data_octets: int) -> bool:
+    """Whether an element has a key and a value of these lengths where they are looked for, and nothing else."""
+    headers = element[:_ELEMENT_HEADERS]
+    wanted = [(len(element), 1), (key_octets + 8, 1), (key_octets + 4, 1)]
+    if data_octets:
+        start = _ELEMENT_HEADERS + key_octets
+        headers += element[start : start + _HEADERS]
+        wanted += [(data_octets + 8, 2), (data_octets + 4, 1)]
+    return [(length, kind & ~NESTED) for length, kind in _HEADER.iter_unpack(headers)] == wanted
 
 
 def ranges(socket: NetlinkSocket, collection: Collection) -> set[tuple[bytes, bytes | None]]:
@@ -129,13 +169,22 @@ def _elements(socket: NetlinkSocket, collection: Collection) -> Iterator[tuple[b
 
 
 def _dump(socket: NetlinkSocket, collection: Collection) -> Iterator[bytes]:
+    for block in _blocks(socket, collection):
+        yield from _members(block)
+
+
+def _members(block: bytes) -> Iterator[bytes]:
+    return (element for _, element in attributes(block))
+
+
+def _blocks(socket: NetlinkSocket, collection: Collection) -> Iterator[bytes]:
+    """Elements as the kernel sends them, many together."""
     owner = collection.table
     header = _header(owner.family) + text(1, owner.name) + text(2, collection.name)
     for reply in socket.dump(GETELEMENT, header):
         for kind, value in attributes(reply.body, 4):
             if kind == 3:
-                for _, element in attributes(value):
-                    yield element
+                yield value
 
 
 def _element(element: bytes) -> tuple[bytes, bytes, bool]:
