@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 MAX_DEPTH = 128
-MAX_CONTAINERS = 100_000  # maps and lists
+MAX_PARTS = 100_000  # maps and lists and what is in them: of one as large as may be stored, each with 16 bytes
 
 
 def problem(value: Any) -> str:
     """What is wrong with the shape of decoded data; empty if nothing is."""
     level: list[Any] = [value]
-    containers = 0
+    parts = 1
     for _ in range(MAX_DEPTH + 1):
         level = [each for each in level if type(each) is dict or type(each) is list]
         if not level:
             return ""
-        containers += len(level)
-        if containers > MAX_CONTAINERS:
-            return f"too many objects and lists: at most {MAX_CONTAINERS} are read"
+        parts += sum(map(len, level))
+        if parts > MAX_PARTS:
+            return f"too many parts: at most {MAX_PARTS} objects, lists and values are read"
         level = [item for each in level for item in (each.values() if type(each) is dict else each)]
     return "exceeded max depth"

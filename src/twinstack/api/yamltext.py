@@ -102,8 +102,8 @@ class _Document:
         self._containers += 1
         if len(self._open) > nesting.MAX_DEPTH:
             raise YAMLSyntaxError("yaml: exceeded max depth")
-        if self._containers > nesting.MAX_CONTAINERS:
-            raise YAMLSyntaxError(f"yaml: at most {nesting.MAX_CONTAINERS} objects and lists are read")
+        if self._containers > nesting.MAX_PARTS:
+            raise YAMLSyntaxError(f"yaml: at most {nesting.MAX_PARTS} objects and lists are read")
 
     def _end(self, event: yaml.Event) -> None:
         done = self._open.pop()

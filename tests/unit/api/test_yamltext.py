@@ -88,7 +88,7 @@ def test_keys_come_sorted_and_repeated_ones_are_told() -> None:
         ("[" * 50_000, "exceeded max depth"),
         ("- " * 50_000, "exceeded max depth"),
         ("? " * 50_000, "exceeded max depth"),
-        ("- []\n" * (nesting.MAX_CONTAINERS + 1), "objects and lists are read"),
+        ("- []\n" * (nesting.MAX_PARTS + 1), "objects and lists are read"),
         ("- &a0 []\n" + "".join(f"- &a{n} [*a{n - 1}]\n" for n in range(1, 140)), "exceeded max depth"),
     ],
 )

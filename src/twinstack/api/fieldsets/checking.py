@@ -43,7 +43,7 @@ def _problems(value: Any, topology: Topology | None, path: str) -> Iterator[str]
 
 
 def _list_problems(value: list[Any], topology: Topology, path: str) -> Iterator[str]:
-    elements: list[str] = []
+    elements: set[str] = set()
     for index, item in enumerate(value):
         if topology.shape is Shape.ATOMIC:
             yield from _problems(item, topology.inner, f"{path}[{index}]")
@@ -55,7 +55,7 @@ def _list_problems(value: list[Any], topology: Topology, path: str) -> Iterator[
         element = topology.element(item)
         if element in elements:
             yield f"{path}: duplicate entries for key {path_text((element,))}"
-        elements.append(element)
+        elements.add(element)
         yield from _problems(item, topology.inner, path + path_text((element,)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +45,10 @@ def _merge_lists(old: Sequence[Any], new: Sequence[Any], topology: Topology) -> 
     want = [topology.element(item) for item in new]
     mine = dict(zip(have, old, strict=True))
     wanted = dict(zip(want, new, strict=True))
-    twice = len(mine) < len(have)
-    for element in [element for element in have if have.count(element) > 1] if twice else []:
-        mine[element] = _ABSENT  # nobody can say which one is meant
+    if len(mine) < len(have):
+        for element, count in Counter(have).items():
+            if count > 1:
+                mine[element] = _ABSENT  # nobody can say which one is meant
     shared = iter([element for element in want if element in mine])
     next_shared = next(shared, None)
     out: list[Any] = []

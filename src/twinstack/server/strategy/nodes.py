@@ -122,12 +122,12 @@ def _cidr_errors(blocks: Sequence[str]) -> list[FieldError]:
 def _update_errors(new: JSON, old: JSON) -> list[FieldError]:
     errors = _taint_errors((new.get("spec") or {}).get("taints") or [])
     errors += _resource_errors(new.get("status") or {})
-    seen: list[JSON] = []
+    seen: set[tuple[str, str]] = set()
     for i, address in enumerate((new.get("status") or {}).get("addresses") or []):
-        if address in seen:
-            shown = {"Type": address.get("type", ""), "Address": address.get("address", "")}
-            errors.append(duplicate(f"status.addresses[{i}]", shown))
-        seen.append(address)
+        kind, text = address.get("type", ""), address.get("address", "")
+        if (kind, text) in seen:
+            errors.append(duplicate(f"status.addresses[{i}]", {"Type": kind, "Address": text}))
+        seen.add((kind, text))
     before, after = old.get("spec") or {}, new.get("spec") or {}
     had, has = before.get("podCIDRs") or [], after.get("podCIDRs") or []
     if had and len(had) != len(has):

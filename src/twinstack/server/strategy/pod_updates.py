@@ -67,10 +67,10 @@ def _deadline_errors(new: int | None, old: int | None) -> tuple[list[FieldError]
 def _toleration_errors(new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
     """Old ones stay, but for their tolerationSeconds."""
 
-    def fixed(toleration: JSON) -> JSON:
-        return {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
+    def fixed(toleration: JSON) -> frozenset[tuple[str, str]]:
+        return frozenset((name, value) for name, value in toleration.items() if name != "tolerationSeconds")
 
-    kept = [fixed(toleration) for toleration in new]
+    kept = {fixed(toleration) for toleration in new}
     if any(fixed(toleration) not in kept for toleration in old):
         detail = "existing toleration can not be modified except its tolerationSeconds"
         return [forbidden_field("spec.tolerations", detail)]
@@ -78,13 +78,14 @@ def _toleration_errors(new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldEr
 
 
 def _gate_errors(new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
+    known = {gate.get("name", "") for gate in old}
     return [
         forbidden_field(
             f"spec.schedulingGates[{i}].name",
             f"only deletion is allowed, but found new scheduling gate '{gate.get('name', '')}'",
         )
         for i, gate in enumerate(new)
-        if gate not in old
+        if gate.get("name", "") not in known
     ]
 
 

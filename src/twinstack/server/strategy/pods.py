@@ -196,7 +196,7 @@ def _host_ip_errors(new: JSON, old: JSON) -> list[FieldError]:
 
 def _ip_list_errors(field: str, new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
     """Each an address, and at most one of each family."""
-    known = [entry.get("ip", "") for entry in old]
+    known = {entry.get("ip", "") for entry in old}
     texts = [entry.get("ip", "") for entry in new]
     errors: list[FieldError] = []
     for i, text in enumerate(texts):

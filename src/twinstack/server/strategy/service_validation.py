@@ -186,9 +186,10 @@ def _session_affinity(spec: ServiceSpec) -> list[FieldError]:
 
 def _external_ips(spec: ServiceSpec, old: ServiceSpec | None) -> list[FieldError]:
     errors: list[FieldError] = []
+    known = frozenset(old.external_ips if old else ())
     for index, ip in enumerate(spec.external_ips):
         field = f"spec.externalIPs[{index}]"
-        errors += legacy_ip(field, ip, old.external_ips if old else ()) or non_special_ip(field, ip)
+        errors += legacy_ip(field, ip, known) or non_special_ip(field, ip)
     return errors
 
 
@@ -229,7 +230,7 @@ def _source_ranges(new: Service, old: Service | None) -> list[FieldError]:
     annotation = new.metadata.annotations.get(SOURCE_RANGES)
     if spec.load_balancer_source_ranges:
         field = "spec.LoadBalancerSourceRanges"
-        stored = old.spec.load_balancer_source_ranges if old else ()
+        stored = frozenset(old.spec.load_balancer_source_ranges if old else ())
         texts = enumerate(spec.load_balancer_source_ranges)
         errors = [error for i, text in texts for error in legacy_cidr(f"{field}[{i}]", text.strip(), stored)]
     elif annotation is not None:
