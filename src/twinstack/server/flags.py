@@ -9,7 +9,7 @@ from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.ip.addresses import parse_addresses
 
 DEFAULT_SERVICE_RANGE = "10.0.0.0/24"  # upstream's, deprecated there
-AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "RBAC")
+AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
 
 _SMALLEST_RANGE = 8
 _SHORTEST_IPV6_PREFIX = 64

@@ -39,6 +39,10 @@ from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
 from twinstack.server.kubelet import KubeletClient, kubelet_context
 from twinstack.server.metrics import Metrics
+from twinstack.server.nodes import graph
+from twinstack.server.nodes.authorizer import NodeAuthorizer
+from twinstack.server.nodes.graph import NodeGraph
+from twinstack.server.nodes.restriction import NodeRestriction
 from twinstack.server.podlogs import PodLogs
 from twinstack.server.podstreams import PodStreams
 from twinstack.server.proxies import Proxies
@@ -69,11 +73,13 @@ class Process:
 
     def __init__(self, args: argparse.Namespace, config: ServerConfig, bind: Address | None) -> None:
         self._args = args
+        self._modes = authorization_modes(args.authorization_mode)
         self._config = config
         self._bind = bind
         self._store = WatchedStore(SQLiteStore(args.sqlite))
         self._registry = Registry(self._store, config)
         self._policy = PolicyIndex()
+        self._graph = NodeGraph()
         self._repair = Repair(self._registry)
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -92,6 +98,8 @@ class Process:
             context = self._tls()
             await self._registry.open()
             follow(self._registry.cache, self._policy)
+            if "Node" in self._modes:
+                graph.follow(self._registry.cache, self._graph)
             await bootstrap.ensure(self._registry)
         except (OSError, ValueError, StoreError, StatusError) as error:
             log.error("cannot start: %s", _reason(error))
@@ -133,6 +141,8 @@ class Process:
         streams = PodStreams(registry.reader, kubelets)
         authorizer = self._authorizer()
         registry.checks.append(Escalation(authorizer, self._policy))
+        if "NodeRestriction" not in self._config.disabled_admission_plugins:
+            registry.checks.append(NodeRestriction(registry.reader))
         access = AccessReviews(authorizer)
         app = App(
             authenticator=authenticator,
@@ -169,8 +179,9 @@ class Process:
             "AlwaysAllow": AlwaysAllow,
             "AlwaysDeny": AlwaysDeny,
             "RBAC": partial(RBAC, self._policy),
+            "Node": partial(NodeAuthorizer, self._graph),
         }
-        return in_order(authorization_modes(self._args.authorization_mode), makers)
+        return in_order(self._modes, makers)
 
     def _object_counts(self) -> dict[str, int]:
         """Stored objects by qualified resource name."""
@@ -234,7 +245,7 @@ class Process:
 
     def _announce(self) -> None:
         args, port = self._args, self._config.secure_port
-        if "AlwaysAllow" in authorization_modes(args.authorization_mode):
+        if "AlwaysAllow" in self._modes:
             log.warning("--authorization-mode has AlwaysAllow: all who are known may do everything, whatever roles say")
         if args.disable_admission_plugins not in ("", "ServiceAccount"):
             log.warning("--disable-admission-plugins has no effect: the server's own rules stay on, others it lacks")

@@ -48,7 +48,7 @@ def claims(pod: JSON) -> Iterator[str]:
     for volume in pod["spec"].get("volumes") or []:
         if volume.get("persistentVolumeClaim"):
             yield volume["persistentVolumeClaim"].get("claimName", "")
-        if volume.get("ephemeral"):
+        if "ephemeral" in volume:
             yield f"{pod['metadata'].get('name', '')}-{volume['name']}"
 
 
