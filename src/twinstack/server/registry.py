@@ -24,6 +24,7 @@ from twinstack.server.options import DeleteOptions, WriteOptions, delete_options
 from twinstack.server.patching import APPLY_PATCH, applied_configuration, patched
 from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
+from twinstack.server.strategy.topology import copy_topology
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
 from twinstack.store import Conflict, Operation, Store, StoreError, TimedOut, Unavailable
@@ -270,6 +271,8 @@ class Registry:
 
         def plan() -> Plan:
             version = self.get(pod)
+            if binding["target"].get("kind") == "Node":
+                copy_topology(self.reader, binding["target"]["name"], binding.setdefault("metadata", {}))
             return self._planner.replace(pod, subresources.bind(version.decode(), binding), version, user, options)
 
         written = await self._write(plan)

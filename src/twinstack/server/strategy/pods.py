@@ -17,6 +17,7 @@ from twinstack.server.strategy.pod_qos import qos_class
 from twinstack.server.strategy.pod_updates import update_errors
 from twinstack.server.strategy.pod_validation import pod_errors
 from twinstack.server.strategy.pod_warnings import pod_warnings
+from twinstack.server.strategy.topology import copy_topology
 
 JSON = dict[str, Any]
 
@@ -61,6 +62,8 @@ class PodStrategy(Strategy):
         if "ServiceAccount" not in ctx.config.disabled_admission_plugins:
             spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or "default"
         _tolerate_lost_nodes(spec)
+        if spec.get("nodeName"):
+            copy_topology(ctx.reader, spec["nodeName"], obj["metadata"])
 
     def prepare_update(self, ctx: WriteContext, new: JSON, old: JSON) -> None:
         for name in ("priority", "preemptionPolicy"):
