@@ -7,6 +7,7 @@ import logging
 import resource as limits
 
 from twinstack.ip import Address
+from twinstack.server import storage
 from twinstack.server.accounts import flags as account_flags
 from twinstack.server.flags import (
     AUTHORIZATION_MODES,
@@ -35,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--advertise-address", default="", metavar="ADDRESS[,ADDRESS]", help="where clients inside the cluster connect")
     add("--network-namespace", default="", metavar="PATH", help="the cluster's namespace: listen and reach nodes there")
-    add("--sqlite", default="", metavar="PATH", help="file of the embedded store")
+    storage.add_flags(parser)
     add("--tls-cert-file", default="", metavar="FILE", help="server certificate; made in --cert-dir without it")
     add("--tls-private-key-file", default="", metavar="FILE", help="its key")
     add("--cert-dir", default="/run/twinstack/certificates", metavar="DIR", help="where a self-signed certificate goes")
@@ -69,15 +70,18 @@ def run(args: argparse.Namespace) -> int:
     from twinstack.server.process import Process
 
     _raise_file_limit()
-    server = Process(args, config, bind)
+    try:
+        server = Process(args, config, bind)
+    except (FlagError, OSError) as error:
+        log.error("%s", error)
+        return 1
     return uvloop.run(server.run())
 
 
 def read_config(args: argparse.Namespace) -> ServerConfig:
     """What strategies must know of the flags. Raises FlagError."""
     ranges = service_ranges(args.service_cluster_ip_range)
-    if not args.sqlite:
-        raise FlagError("--sqlite must be specified: the file in which the server keeps its state")
+    storage.check(args)
     if args.network_namespace and not args.advertise_address:
         raise FlagError("--network-namespace needs --advertise-address, the addresses to listen on inside it")
     account_flags.terms(args)

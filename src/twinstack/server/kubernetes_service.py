@@ -1,8 +1,8 @@
 """What every cluster has from its first second: the default Service ranges and the Service `kubernetes`.
 
 The server keeps the ServiceCIDR `kubernetes` (its flags, as an object), the Service `kubernetes` in `default`,
-the EndpointSlice and the Endpoints with the server's own addresses, and two PriorityClasses. Each is made when it is
-missing and otherwise changed as little as upstream changes it; users may edit the first two.
+the EndpointSlice and the Endpoints with the addresses of the servers that live, and two PriorityClasses. Each is
+made when it is missing and otherwise changed as little as upstream changes it; users may edit the first two.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from twinstack.server import priority_classes, published
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import WriteOptions
 from twinstack.server.registry import Registry
+from twinstack.server.serverleases import ServerLeases
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.store import StoreError
 
@@ -44,13 +46,12 @@ _READY = "Kubernetes default Service CIDR is ready"
 _log = logging.getLogger(__name__)
 
 
-async def run(registry: Registry, config: ServerConfig, client_ca_file: str) -> None:
+async def run(registry: Registry, config: ServerConfig, client_ca_file: str, endpoints: ServerEndpoints) -> None:
     """Look at once, then every ten seconds; cancel to stop. A look that fails is logged and repeated."""
     looks = (
         DefaultRanges(registry, config).ensure,
         partial(ensure_service, registry, config),
-        partial(ensure_endpoints, registry, config),
-        partial(ensure_legacy_endpoints, registry, config),
+        endpoints.ensure,
         partial(priority_classes.ensure, registry),
         partial(published.ensure, registry, client_ca_file),
     )
@@ -162,12 +163,36 @@ async def ensure_service(registry: Registry, config: ServerConfig) -> None:
     await registry.create(Route(_SERVICES, NAMESPACE), body, _SELF)
 
 
-async def ensure_endpoints(registry: Registry, config: ServerConfig) -> None:
-    """The EndpointSlice of the Service: this server's addresses of the primary family.
+class ServerEndpoints:
+    """The endpoints of the Service `kubernetes`: this server's addresses, or with `leases` those of all that live."""
+
+    def __init__(self, registry: Registry, config: ServerConfig, *, kept: bool = True, shared: bool = False) -> None:
+        self._registry = registry
+        self._config = config
+        self._kept = kept
+        self._leases = ServerLeases(registry, own_addresses(config)) if shared else None
+
+    async def ensure(self) -> None:
+        """Raises StatusError, StoreError."""
+        if self._kept:
+            await self._write(await self._leases.renew() if self._leases else own_addresses(self._config))
+
+    async def leave(self) -> None:
+        """The server ends: the others' endpoints stay. The last one leaves its own, so that there are some."""
+        if self._kept and self._leases:
+            await self._write(await self._leases.end())
+
+    async def _write(self, addresses: Sequence[Address]) -> None:
+        await ensure_endpoints(self._registry, self._config, addresses)
+        await ensure_legacy_endpoints(self._registry, self._config, addresses)
+
+
+async def ensure_endpoints(registry: Registry, config: ServerConfig, addresses: Sequence[Address]) -> None:
+    """The EndpointSlice of the Service: addresses of the primary family, in order.
 
     Without such an address nothing is written, and the Service leads nowhere. Raises StatusError, StoreError.
     """
-    wanted = _endpoint_slice(config)
+    wanted = _endpoint_slice(config, addresses)
     if wanted is None:
         return
     stored = registry.reader.get(_ENDPOINT_SLICES, NAMESPACE, NAME)
@@ -184,9 +209,8 @@ async def ensure_endpoints(registry: Registry, config: ServerConfig) -> None:
         await registry.change(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), replace, _SELF)
 
 
-async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig) -> None:
+async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig, addresses: Sequence[Address]) -> None:
     """The same as Endpoints, for clients that know no slices. Raises StatusError, StoreError."""
-    addresses = _own_addresses(config)
     if not addresses:
         return
     port = {"name": "https", "port": config.secure_port, "protocol": "TCP"}
@@ -203,14 +227,13 @@ async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig) -> N
         await registry.change(Route(_ENDPOINTS, NAMESPACE, NAME), replace, _SELF)
 
 
-def _own_addresses(config: ServerConfig) -> list[Address]:
-    """Of the primary family."""
+def own_addresses(config: ServerConfig) -> list[Address]:
+    """Where this server says it is reached, of the primary family."""
     family = config.service_ranges[0].family
     return sorted(address for address in config.advertise_addresses if address.family is family)
 
 
-def _endpoint_slice(config: ServerConfig) -> JSON | None:
-    addresses = _own_addresses(config)
+def _endpoint_slice(config: ServerConfig, addresses: Sequence[Address]) -> JSON | None:
     if not addresses:
         return None
     return {

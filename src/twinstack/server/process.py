@@ -16,7 +16,7 @@ from pathlib import Path
 from twinstack.api.errors import StatusError, qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
-from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners
+from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners, storage
 from twinstack.server.accessreviews import AccessReviews
 from twinstack.server.accounts import flags as account_flags
 from twinstack.server.accounts.authenticating import AccountTokens
@@ -53,7 +53,6 @@ from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.tls import self_signed, server_context
 from twinstack.server.tokenreview import TokenReviews
 from twinstack.store.base import StoreError
-from twinstack.store.sqlite import SQLiteStore
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +75,17 @@ class Process:
         self._modes = authorization_modes(args.authorization_mode)
         self._config = config
         self._bind = bind
-        self._store = WatchedStore(SQLiteStore(args.sqlite))
+        self._store = WatchedStore(storage.make_store(args))
         self._registry = Registry(self._store, config)
         self._policy = PolicyIndex()
         self._graph = NodeGraph()
         self._repair = Repair(self._registry)
+        self._endpoints = kubernetes_service.ServerEndpoints(
+            self._registry,
+            config,
+            kept=args.endpoint_reconciler_type != "none",
+            shared=bool(args.etcd_servers),
+        )
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._bootstrapped = False
@@ -112,17 +117,28 @@ class Process:
         try:
             await http.start(sockets, context)
             self._announce()
-            self._background(kubernetes_service.run(self._registry, self._config, self._args.client_ca_file))
+            self._background(
+                kubernetes_service.run(self._registry, self._config, self._args.client_ca_file, self._endpoints)
+            )
             self._background(self._repair.run())
             self._background(event_expiry.run(self._registry))
             gc.collect()
             gc.freeze()  # what is loaded now lives until the end
             await self._stopping.wait()
+            await self._leave()
             await http.stop(_GRACE)
             await self._cancel_background()
         finally:
             await self._registry.close()
         return self._exit_code
+
+    async def _leave(self) -> None:
+        """Clients of the Service `kubernetes` go to other servers from now on."""
+        try:
+            async with asyncio.timeout(_GRACE):
+                await self._endpoints.leave()
+        except (StatusError, StoreError, TimeoutError) as error:
+            log.warning("the endpoints of this server stay: %s", error)
 
     # --- parts
 

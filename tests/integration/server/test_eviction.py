@@ -102,7 +102,9 @@ def test_the_endpoints_of_the_server_itself(tmp_path: Path) -> None:
     async def run() -> None:
         config = msgspec.structs.replace(CONFIG, advertise_addresses=(Address.parse("172.30.0.1"),))
         async with served(tmp_path / "db") as api:
-            await kubernetes_service.ensure_legacy_endpoints(api.registry, config)
+            await kubernetes_service.ensure_legacy_endpoints(
+                api.registry, config, kubernetes_service.own_addresses(config)
+            )
             shown = (await api.call("GET", ENDPOINTS)).body
             wanted = [
                 {
@@ -113,7 +115,9 @@ def test_the_endpoints_of_the_server_itself(tmp_path: Path) -> None:
             assert shown["subsets"] == wanted
             assert shown["metadata"]["labels"] == {"endpointslice.kubernetes.io/skip-mirror": "true"}
             await api.call("PATCH", ENDPOINTS, {"subsets": None}, MERGE)
-            await kubernetes_service.ensure_legacy_endpoints(api.registry, config)
+            await kubernetes_service.ensure_legacy_endpoints(
+                api.registry, config, kubernetes_service.own_addresses(config)
+            )
             assert (await api.call("GET", ENDPOINTS)).body["subsets"] == wanted
 
     asyncio.run(run())

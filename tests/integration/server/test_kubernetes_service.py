@@ -13,7 +13,7 @@ import pytest
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import CIDR, Address
-from twinstack.server.kubernetes_service import DefaultRanges, ensure_endpoints, ensure_service
+from twinstack.server.kubernetes_service import DefaultRanges, ensure_endpoints, ensure_service, own_addresses
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.registry import Registry
 from twinstack.server.strategy.base import ServerConfig
@@ -56,7 +56,7 @@ def run(work: Callable[[], Coroutine[None, None, None]]) -> None:
 async def ensure_all(registry: Registry) -> None:
     await DefaultRanges(registry, registry.config).ensure()
     await ensure_service(registry, registry.config)
-    await ensure_endpoints(registry, registry.config)
+    await ensure_endpoints(registry, registry.config, own_addresses(registry.config))
 
 
 @pytest.mark.parametrize(("ranges", "family"), [(DUAL, "IPv4"), (DUAL[::-1], "IPv6"), (DUAL[1:], "IPv6")])
@@ -176,7 +176,9 @@ def test_endpoints_follow_the_servers_addresses(tmp_path: Path) -> None:
             assert [item["addresses"] for item in endpoints["endpoints"]] == [["192.0.2.3"], ["192.0.2.7"]]
             assert endpoints["ports"] == [{"name": "https", "port": 7443, "protocol": "TCP"}]
         async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:
-            await ensure_endpoints(registry, registry.config)  # of another type: made anew
+            await ensure_endpoints(
+                registry, registry.config, own_addresses(registry.config)
+            )  # of another type: made anew
             endpoints = registry.reader.get(SLICES, "default", "kubernetes")
             assert endpoints
             assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == ("IPv6", ["2001:db8::1"])

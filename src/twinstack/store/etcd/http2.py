@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop has its own classes
+        transport = cast("asyncio.Transport", transport)  # uvloop has its own classes
         self._transport = transport
         settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW_SIZE, _LARGEST_WINDOW))
         payload = b"".join(_SETTING.pack(*setting) for setting in settings)
