@@ -19,6 +19,7 @@ from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
 from twinstack.server.impersonation import become, impersonated
+from twinstack.server.inflight import Inflight
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
 from twinstack.server.metrics import Labels, Metrics
 from twinstack.server.version import version_document
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Page = Callable[[Request], Response | None]
+Download = Callable[[], Awaitable[Answer]]
 
 _PEOPLE = ("curl", "Wget", "Mozilla/5.0")  # user agents whose answers are indented, as upstream
 
@@ -39,7 +41,8 @@ class RouteHandler(Protocol):
 
 class App:
     """`messages.Handler` of the whole API. `subresources` and `reviews` handle those that are no stored objects, by
-    name and by plural; `resources` handles everything else. `pages` are documents beside the API."""
+    name and by plural; `resources` handles everything else. `pages` are documents beside the API,
+    `downloads`, by path, those that take time to make. `inflight` bounds how many requests are in work."""
 
     def __init__(
         self,
@@ -53,6 +56,8 @@ class App:
         subresources: Mapping[str, RouteHandler],
         reviews: Mapping[str, RouteHandler] | None = None,
         pages: Sequence[Page] = (),
+        downloads: Mapping[str, Download] | None = None,
+        inflight: Inflight | None = None,
         anonymous: bool = True,
     ) -> None:
         self._authenticator = authenticator
@@ -64,6 +69,8 @@ class App:
         self._subresources = subresources
         self._reviews = reviews or {}
         self._pages = tuple(pages)
+        self._downloads = downloads or {}
+        self._inflight = inflight or Inflight(counters)
         self._anonymous = anonymous
 
     async def __call__(self, request: Request) -> Answer:
@@ -72,7 +79,7 @@ class App:
         verb, refused = _verb(request, route)
         kind = self._counters.begin(verb)
         try:
-            answer = await self._answer(request, route, verb, refused)
+            answer = await self._answer(request, route, verb, refused, kind)
         except StatusError as error:
             answer = failure(error)
         except Exception as error:
@@ -89,7 +96,9 @@ class App:
             answer = _indented(answer)
         return answer
 
-    async def _answer(self, request: Request, route: Route | None, verb: str, refused: StatusError | None) -> Answer:
+    async def _answer(
+        self, request: Request, route: Route | None, verb: str, refused: StatusError | None, kind: str
+    ) -> Answer:
         user = self._authenticator.authenticate(request.user, request.headers)
         if user is ANONYMOUS and not self._anonymous:
             raise StatusError(401, "Unauthorized", "Unauthorized")
@@ -97,12 +106,16 @@ class App:
         if other is not None:
             user = become(self._authorizer, user, other)
         request.user = user
+        too_many = self._inflight.refusal(kind, verb, route, user)
+        if too_many is not None:
+            return too_many
         attributes = attributes_of(request, user)
         require(self._authorizer, attributes)
         if refused is not None:
             raise refused
         if route is None:
-            return self._page(request)
+            download = self._downloads.get(request.path)
+            return await download() if download is not None and request.method == "GET" else self._page(request)
         further = routing.further_verb(verb, route)
         if further is not None:
             require(self._authorizer, msgspec.structs.replace(attributes, verb=further))

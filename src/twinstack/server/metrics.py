@@ -64,6 +64,10 @@ class Metrics:
         self._inflight[kind] += 1
         return kind
 
+    def inflight(self, kind: str) -> int:
+        """Requests in work: `mutating`, or `readOnly`."""
+        return self._inflight[kind]
+
     def end(self, kind: str, labels: Labels, code: int, seconds: float) -> None:
         self._inflight[kind] -= 1
         key = (labels, code)
