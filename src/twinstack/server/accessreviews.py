@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from twinstack.api import times
 from twinstack.api.decoding import decode_object
 from twinstack.api.errors import (
     FieldError,
@@ -23,7 +24,7 @@ from twinstack.api.errors import (
 )
 from twinstack.api.resources import resource
 from twinstack.api.selectors import exact_fields
-from twinstack.server import preconditions, routing
+from twinstack.server import fieldmanagers, preconditions, routing
 from twinstack.server.authorization.decisions import Attributes, Authorizer, Verdict
 from twinstack.server.messages import Answer, Request, Response, Route, UserInfo
 from twinstack.server.options import write_options
@@ -51,9 +52,11 @@ class AccessReviews:
         body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
         try:
             preconditions.check_body_namespace(body.setdefault("metadata", {}), route)
-            review = (
-                self._rules(request.user, body) if route.resource == OWN_RULES else self._access(request, route, body)
-            )
+            if route.resource == OWN_RULES:
+                review = self._rules(request.user, body)
+            else:
+                review = self._access(request, route, body)
+                fieldmanagers.track_creation(route.resource, body, None, options, times.now())
         except StatusError as error:
             error.warnings[:0] = warnings
             raise
