@@ -62,6 +62,7 @@ class Reflector(ABC, Generic[T]):
         self._resource_version = ""  # of the last event or bookmark; empty: read the whole state anew
         self._newest = 0  # the greatest of them
         self._pause = FIRST_PAUSE
+        self._told = ""  # the failure that was logged last; each lasting one is, once
         self._last_gone = 0.0  # when that version was last too old, loop time
 
     @abstractmethod
@@ -116,7 +117,9 @@ class Reflector(ABC, Generic[T]):
         pause = self._pause * random.uniform(0.8, 1.2)
         self._pause = min(self._pause * GROWTH, LONGEST_PAUSE)
         if failure:
-            level = logging.DEBUG if pause < LONGEST_PAUSE / 10 else logging.WARNING
+            lasting = pause >= LONGEST_PAUSE / 10 and failure != self._told
+            self._told = failure if lasting else self._told
+            level = logging.WARNING if lasting else logging.DEBUG
             log.log(level, "watch of %s: %s; again in %.2f s", self.kind.resource.plural, failure, pause)
         await self._client.rest(pause)
 
@@ -192,6 +195,9 @@ class Reflector(ABC, Generic[T]):
 
     def _advance(self, version: str) -> None:
         self._resource_version, self._newest = version, int(version)
+        if self._told:
+            self._told = ""
+            log.info("watch of %s: works again", self.kind.resource.plural)
 
     def _complete(self, seen: set[str], version: str) -> None:
         if int(version) < self._newest:

@@ -8,10 +8,16 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
+import sys
+from pathlib import Path
+
+import msgspec
 
 from twinstack.client import kubeconfig
 from twinstack.ip import IPFamily
 from twinstack.linux.nftables import NftablesError, Owned
+from twinstack.proxy import kernel_settings
 from twinstack.proxy.configuration import Configuration
 from twinstack.proxy.flags import add_flags, read_flags
 from twinstack.proxy.process import layout_of, serve
@@ -34,8 +40,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.cleanup:
         return clean_up(configuration)
+    if args.init_only:
+        return 0 if prepare(configuration) else 1
+    if args.dry_run and (args.filename or _manifests_are_piped(configuration)):
+        from twinstack.proxy.dry_run import show_manifests
+
+        return show_manifests(args.filename or "-", configuration, args.output)
     try:
-        access = kubeconfig.load(configuration.kubeconfig) if configuration.kubeconfig else kubeconfig.in_cluster()
+        access = _access(configuration)
     except kubeconfig.KubeconfigError as error:
         log.error("%s", error)
         return 1
@@ -46,7 +58,41 @@ def run(args: argparse.Namespace) -> int:
         from twinstack.proxy.dry_run import show
 
         return uvloop.run(show(access, configuration, args.output))
+    if not prepare(configuration):
+        return 1
     return uvloop.run(serve(access, configuration))
+
+
+def _access(configuration: Configuration) -> kubeconfig.ClusterAccess:
+    if configuration.kubeconfig:
+        access = kubeconfig.load(configuration.kubeconfig)
+    elif configuration.master:
+        access = kubeconfig.ClusterAccess(server=configuration.master)
+    else:
+        access = kubeconfig.in_cluster()
+    return msgspec.structs.replace(access, server=configuration.master.rstrip("/") or access.server)
+
+
+def _manifests_are_piped(configuration: Configuration) -> bool:
+    """Nothing says which cluster to ask, and something is there to be read."""
+    nowhere = not (configuration.kubeconfig or configuration.master or os.environ.get("KUBERNETES_SERVICE_HOST"))
+    return nowhere and not sys.stdin.isatty()
+
+
+def prepare(configuration: Configuration) -> bool:
+    """Set what the flags ask of the kernel; False when it does not let us."""
+    try:
+        kernel_settings.apply(configuration.conntrack)
+    except OSError as error:
+        log.error("conntrack settings: %s; leave the --conntrack flag out, or set it on the machine", error)
+        return False
+    try:
+        if configuration.oom_score_adj is not None:
+            Path("/proc/self/oom_score_adj").write_text(str(configuration.oom_score_adj))
+    except OSError as error:
+        log.error("--oom-score-adj: %s", error)
+        return False
+    return True
 
 
 def clean_up(configuration: Configuration) -> int:

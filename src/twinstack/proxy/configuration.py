@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import enum
+import logging
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from twinstack.api.core import Node
+from twinstack.dataplane.views import Complaints
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.kernel_settings import ConntrackSettings
 from twinstack.proxy.layout import DEFAULT_MARK_BIT, PodInterface
 
 _DISABLED = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 _ADDRESSES = Path("/proc/net/if_inet6")
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class LocalMode(enum.Enum):
@@ -40,6 +48,10 @@ class Configuration(NamedTuple):
     min_sync_period: float = 0.02
     healthz: str = "0.0.0.0:10256"  # empty: none
     metrics: str = "127.0.0.1:10249"
+    bind_hard: bool = False  # end when one of them cannot be had
+    master: str = ""  # the API server's URL, in place of the kubeconfig's
+    oom_score_adj: int | None = None
+    file: str = ""  # where all this was read from: when it changes the proxy ends, to be started with it
 
     def local_pods(self, family: IPFamily, node: Node | None) -> frozenset[CIDR] | None:
         """Blocks of local sources, or None when nothing is known of the family."""
@@ -49,7 +61,7 @@ class Configuration(NamedTuple):
             blocks = [block for block in self.cluster_cidrs if block.family is family][:1]
         else:
             texts = (node.spec.pod_cidrs or [node.spec.pod_cidr]) if node is not None else []
-            blocks = [block for block in map(CIDR.parse, filter(None, texts)) if block.family is family]
+            blocks = [block for block in readable(CIDR.parse, filter(None, texts)) if block.family is family]
         return frozenset(blocks) or None
 
 
@@ -59,11 +71,24 @@ def node_addresses(node: Node | None) -> list[Address]:
         return []
     found: dict[IPFamily, Address] = {}
     for kind in ("InternalIP", "ExternalIP"):
-        for entry in node.status.addresses:
-            if entry.type == kind:
-                address = Address.parse(entry.address)
-                found.setdefault(address.family, address)
+        texts = (entry.address for entry in node.status.addresses if entry.type == kind)
+        for address in readable(Address.parse, texts):
+            found.setdefault(address.family, address)
     return list(found.values())
+
+
+@lru_cache(64)
+def _complain(complaint: str) -> None:
+    """Once each: what is said of node and cluster is read over and over."""
+    log.warning("left out of Node and ServiceCIDRs: %s", complaint)
+
+
+def readable(parse: Callable[[str], T], texts: Iterable[str]) -> list[T]:
+    """Those of the texts that can be parsed; no API server lets others pass."""
+    found = (complaints := Complaints()).parsed(parse, texts)
+    for complaint in complaints:
+        _complain(complaint)
+    return found
 
 
 def supported_families() -> list[IPFamily]:

@@ -9,21 +9,38 @@ import msgspec
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.dataplane.claims import Claims
 from twinstack.dataplane.model import FrontEnd, Surroundings
-from twinstack.proxy import snapshot
+from twinstack.ip import IPFamily
+from twinstack.proxy import manifests, snapshot
 from twinstack.proxy.configuration import Configuration, supported_families
+from twinstack.proxy.snapshot import Snapshot
 
 
 async def show(access: ClusterAccess, configuration: Configuration, output: str) -> int:
     """Print the desired state as text or JSON; 1 when the API server does not tell it in time."""
-    families = supported_families()
     try:
-        taken = await snapshot.take(access, configuration, families)
+        taken = await snapshot.take(access, configuration, supported_families())
     except TimeoutError:
         sys.stderr.write("the API server did not tell its Services and EndpointSlices in time\n")
         return 1
-    report = {str(f): (taken.claims[f], taken.surroundings[f]) for f in families}
-    sys.stdout.write(_json(report) if output == "json" else _text(report))
+    _print(taken, output)
     return 0
+
+
+def show_manifests(path: str, configuration: Configuration, output: str) -> int:
+    """The same for manifests, both families whatever this machine has; 2 when they cannot be read."""
+    try:
+        taken, remarks = manifests.snapshot(manifests.read(path), configuration, list(IPFamily))
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    _print(taken, output)
+    sys.stderr.writelines(f"{remark}\n" for remark in remarks)
+    return 0
+
+
+def _print(taken: Snapshot, output: str) -> None:
+    report = {str(family): (taken.claims[family], taken.surroundings[family]) for family in taken.claims}
+    sys.stdout.write(_json(report) if output == "json" else _text(report))
 
 
 Report = dict[str, tuple[Claims, Surroundings]]

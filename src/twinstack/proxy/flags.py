@@ -1,18 +1,19 @@
-"""The proxy's flags, under kube-proxy's names, and its configuration file in kube-proxy's form."""
+"""The proxy's flags, under kube-proxy's names."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import socket
 from pathlib import Path
-from typing import Any
 
 from twinstack.api.times import parse_duration
-from twinstack.ip import CIDR
+from twinstack.dataplane.model import Target
+from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.proxy.configuration import Configuration, LocalMode
+from twinstack.proxy.configuration_file import read_file
 from twinstack.proxy.kernel_settings import ConntrackSettings
 from twinstack.proxy.layout import PodInterface
+from twinstack.proxy.web import parse_endpoint
 
 MODE = "nftables"
 _TIMEOUTS = {
@@ -21,35 +22,11 @@ _TIMEOUTS = {
     "udp-timeout": "UDP flows are remembered that nobody has answered",
     "udp-timeout-stream": "UDP flows are remembered that go both ways",
 }
+HEALTHZ_PORT, METRICS_PORT = 10256, 10249
+HEALTHZ = {IPFamily.IPV4: f"0.0.0.0:{HEALTHZ_PORT}", IPFamily.IPV6: f"[::]:{HEALTHZ_PORT}"}
+METRICS = {IPFamily.IPV4: f"127.0.0.1:{METRICS_PORT}", IPFamily.IPV6: f"[::1]:{METRICS_PORT}"}
 _LONGEST_INTERFACE = 16  # bytes, with the zero at the end
 SHORTEST_INTERVAL = 0.02  # seconds between syncs: what arrives within is written together
-
-# Field of KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) → flag.
-_FIELDS = {
-    "clientConnection.kubeconfig": "kubeconfig",
-    "hostnameOverride": "hostname_override",
-    "mode": "proxy_mode",
-    "clusterCIDR": "cluster_cidr",
-    "detectLocalMode": "detect_local_mode",
-    "detectLocal.bridgeInterface": "pod_bridge_interface",
-    "detectLocal.interfaceNamePrefix": "pod_interface_name_prefix",
-    "nodePortAddresses": "nodeport_addresses",
-    "nftables.masqueradeAll": "masquerade_all",
-    "nftables.masqueradeBit": "masquerade_bit",
-    "nftables.syncPeriod": "iptables_sync_period",
-    "nftables.minSyncPeriod": "iptables_min_sync_period",
-    "healthzBindAddress": "healthz_bind_address",
-    "metricsBindAddress": "metrics_bind_address",
-    "conntrack.maxPerCore": "conntrack_max_per_core",
-    "conntrack.min": "conntrack_min",
-    "conntrack.tcpEstablishedTimeout": "conntrack_tcp_timeout_established",
-    "conntrack.tcpCloseWaitTimeout": "conntrack_tcp_timeout_close_wait",
-    "conntrack.tcpBeLiberal": "conntrack_tcp_be_liberal",
-    "conntrack.udpTimeout": "conntrack_udp_timeout",
-    "conntrack.udpStreamTimeout": "conntrack_udp_timeout_stream",
-}
-
-log = logging.getLogger(__name__)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -58,14 +35,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--proxy-mode", metavar=MODE, help="the only one")
     add("--iptables-sync-period", metavar="TIME", help="health: a change may wait twice as long")
     add("--iptables-min-sync-period", metavar="TIME", help="least time between two syncs")
-    add("--healthz-bind-address", metavar="IP:PORT", help="/healthz, /livez; empty for none")
-    add("--metrics-bind-address", metavar="IP:PORT", help="/metrics; empty for none")
+    add("--bind-address", metavar="IP", help="an IPv6 one makes the next two listen on IPv6; nothing else is bound")
+    add("--healthz-bind-address", metavar="IP:PORT", help="/healthz, /livez; empty for none (0.0.0.0:10256)")
+    add("--metrics-bind-address", metavar="IP:PORT", help="/metrics; empty for none (127.0.0.1:10249)")
+    add("--bind-address-hard-fail", action="store_true", help="end when one of them cannot be had")
+    add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: how late the kernel ends this process")
     add("--conntrack-max-per-core", type=int, metavar="N", help="tracked flows a core; 0 changes nothing")
     add("--conntrack-min", type=int, metavar="N", help="tracked flows at least, with --conntrack-max-per-core")
     for name, what in _TIMEOUTS.items():
         add(f"--conntrack-{name}", metavar="TIME", help=f"how long {what}; 0s changes nothing")
     add("--conntrack-tcp-be-liberal", action="store_true", help="take packets outside the TCP window for valid")
+    add("--init-only", action="store_true", help="set what --conntrack-… asks for, and end")
     add("--dry-run", action="store_true", help="show what would be programmed, and end")
+    add("-f", "--filename", default="", metavar="FILE", help="--dry-run: manifests in place of a cluster; - for input")
     add("-o", "--output", choices=["text", "json"], default="text", help="form of --dry-run")
     add("--cleanup", action="store_true", help="remove the proxy's tables, and end")
 
@@ -75,6 +57,7 @@ def add_node_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", default="", metavar="FILE", help="KubeProxyConfiguration; what it says wins over flags")
     add("--kubeconfig", default="", metavar="FILE", help="how to reach the API server; in a pod its service account")
+    add("--master", default="", metavar="URL", help="the API server, in place of the kubeconfig's")
     add("--hostname-override", default="", metavar="NAME", help="name of this Node; else the host's")
     add("--cluster-cidr", default="", metavar="A[,B]", help="pod range of the cluster, one a family")
     add(
@@ -98,8 +81,11 @@ def add_node_flags(parser: argparse.ArgumentParser) -> None:
         proxy_mode=MODE,
         iptables_sync_period="30s",
         iptables_min_sync_period="20ms",
-        healthz_bind_address="0.0.0.0:10256",
-        metrics_bind_address="127.0.0.1:10249",
+        bind_address="0.0.0.0",
+        bind_address_hard_fail=False,
+        healthz_bind_address=None,
+        metrics_bind_address=None,
+        oom_score_adj=None,
         conntrack_max_per_core=0,
         conntrack_min=0,
         conntrack_tcp_be_liberal=False,
@@ -122,6 +108,9 @@ def read_flags(args: argparse.Namespace) -> Configuration:
     if not 0 <= args.masquerade_bit <= 31:
         raise ValueError(f"masqueradeBit {args.masquerade_bit}: a mark has bits 0 to 31")
     mode = _local_mode(args.detect_local_mode) if args.detect_local_mode else default_mode
+    family = Address.parse(args.bind_address).family
+    if args.oom_score_adj is not None and not -1000 <= args.oom_score_adj <= 1000:
+        raise ValueError(f"--oom-score-adj {args.oom_score_adj}: it goes from -1000 to 1000")
     return Configuration(
         node_name=(args.hostname_override or socket.gethostname()).strip().lower(),
         kubeconfig=args.kubeconfig,
@@ -133,8 +122,12 @@ def read_flags(args: argparse.Namespace) -> Configuration:
         mark_bit=args.masquerade_bit,
         sync_period=parse_duration(args.iptables_sync_period) or 30.0,
         min_sync_period=max(parse_duration(args.iptables_min_sync_period), SHORTEST_INTERVAL),
-        healthz=args.healthz_bind_address,
-        metrics=args.metrics_bind_address,
+        healthz=_endpoint(args.healthz_bind_address, HEALTHZ[family], HEALTHZ_PORT),
+        metrics=_endpoint(args.metrics_bind_address, METRICS[family], METRICS_PORT),
+        bind_hard=args.bind_address_hard_fail,
+        master=args.master,
+        oom_score_adj=args.oom_score_adj,
+        file=args.config,
         conntrack=ConntrackSettings(
             max_per_core=args.conntrack_max_per_core,
             min=args.conntrack_min,
@@ -145,6 +138,18 @@ def read_flags(args: argparse.Namespace) -> Configuration:
             udp_timeout_stream=parse_duration(args.conntrack_udp_timeout_stream),
         ),
     )
+
+
+def _endpoint(text: str | None, default: str, port: int) -> str:
+    """`IP:PORT`; an address alone has the usual port. Empty: none. Raises ValueError."""
+    if text is None:
+        return default
+    if text:
+        try:
+            text = str(Target(Address.parse(text), port))
+        except ValueError:
+            parse_endpoint(text)
+    return text
 
 
 def _pod_interface(mode: LocalMode, args: argparse.Namespace) -> PodInterface | None:
@@ -167,35 +172,3 @@ def _local_mode(text: str) -> LocalMode:
     except ValueError:
         known = ", ".join(mode.value for mode in LocalMode)
         raise ValueError(f"--detect-local-mode {text}: known here are {known}") from None
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """The flags that a KubeProxyConfiguration sets; empty fields set nothing. Raises ValueError."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
-    if not isinstance(document, dict) or document.get("kind") != "KubeProxyConfiguration":
-        raise ValueError(f"{path} holds no KubeProxyConfiguration")
-    found: dict[str, Any] = {}
-    for field, value in _leaves(document):
-        if field in ("kind", "apiVersion") or value in (None, "", 0, False, [], "0s"):
-            continue
-        flag = _FIELDS.get(field)
-        if flag is None:
-            log.warning("%s: not acted on: %s", path, field)
-            continue
-        found[flag] = ",".join(value) if isinstance(value, list) else value
-    return found
-
-
-def _leaves(document: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, value in document.items():
-        if isinstance(value, dict):
-            leaves += _leaves(value, f"{prefix}{name}.")
-        else:
-            leaves.append((prefix + name, value))
-    return leaves

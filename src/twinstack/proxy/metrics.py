@@ -118,6 +118,13 @@ class ProxyMetrics:
         self.service_changes = Counter(f"{sync}service_changes_total", "Service changes seen")
         self.service_pending = Gauge(f"{sync}service_changes_pending", "Service changes not yet synced")
         self.failures = Counter(f"{sync}nftables_sync_failures_total", "Syncs that failed", _FAMILY)
+        self.cleanup_failures = Counter(
+            f"{sync}nftables_cleanup_failures_total", "Clean-ups of old tables that failed", _FAMILY
+        )
+        self.front_ends = Gauge("twinstack_proxy_front_ends", "Addresses and ports that are answered on", _FAMILY)
+        self.recoveries = Counter(
+            "twinstack_proxy_table_recoveries_total", "Times that our table was gone or replaced", _FAMILY
+        )
         self.no_local = Gauge(
             f"{sync}no_local_endpoints_total",
             "Service ports with a Local traffic policy, endpoints elsewhere and none here",

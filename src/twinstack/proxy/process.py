@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from twinstack.client.events import EventRecorder
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
-from twinstack.proxy import kernel_settings, web
+from twinstack.proxy import web
 from twinstack.proxy.configuration import Configuration, supported_families
 from twinstack.proxy.conntrack import Cleaner
 from twinstack.proxy.health import Health, eligible
@@ -24,6 +26,9 @@ from twinstack.proxy.tracker import ClusterTracker
 from twinstack.proxy.writer import Writer, foreign_proxies
 
 _BIND_RETRY = 5.0  # seconds
+_NODE_PATIENCE = 5.0  # seconds for the Node to be known before something is told of it
+_FILE_INTERVAL = 5.0  # seconds between looks at the configuration file
+_FAILED_TO_BIND = {"healthz": "FailedToStartProxierHealthcheck", "metrics": "FailedToStartMetricServer"}
 _SETTLING = 1.0  # seconds until what was read at the start is taken for permanent
 _SETTLED_THRESHOLDS = (10_000, 10, 10)
 
@@ -72,8 +77,9 @@ class Proxy:
             async with asyncio.TaskGroup() as tasks:
                 for watch in self.tracker.watches:
                     tasks.create_task(watch.run())
-                tasks.create_task(show_pages("healthz", self.configuration.healthz, self._health_pages()))
-                tasks.create_task(show_pages("metrics", self.configuration.metrics, self._metrics_pages()))
+                tasks.create_task(self._show("healthz", self.configuration.healthz, self._health_pages()))
+                tasks.create_task(self._show("metrics", self.configuration.metrics, self._metrics_pages()))
+                tasks.create_task(_await_change(self.configuration.file))
                 tasks.create_task(self.cleaner.run())
                 tasks.create_task(self.health_ports.run())
                 tasks.create_task(self.events.run())
@@ -106,6 +112,35 @@ class Proxy:
         if service is not None:
             self.events.event(service, "Warning", "FailedToStartServiceHealthcheck", message)
 
+    async def _show(self, name: str, endpoint: str, pages: web.Pages) -> None:
+        """Listen as long as the proxy runs; an address that is taken is tried again and again, or ends it."""
+        failed = False
+        while endpoint:
+            try:
+                server = await web.serve(endpoint, pages)
+            except OSError as error:
+                message = f"cannot serve {name} on {endpoint}: {error}"
+                if not failed:
+                    await self._tell_node(_FAILED_TO_BIND[name], message)
+                if self.configuration.bind_hard:
+                    raise Ended(message) from None
+                if not failed:
+                    log.error("%s; trying again", message)
+                failed = True
+                await asyncio.sleep(_BIND_RETRY)
+                continue
+            async with server:
+                await server.serve_forever()
+
+    async def _tell_node(self, reason: str, message: str) -> None:
+        """An event about our Node, once it is known; not waited for beyond a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NODE_PATIENCE):
+                await self.tracker.nodes.synced()
+        if self.tracker.node is not None:
+            self.events.event(self.tracker.node, "Warning", reason, message)
+            await asyncio.sleep(0)
+
     def _health_pages(self) -> web.Pages:
         return {"/healthz": self.health.healthz, "/livez": self.health.livez}
 
@@ -120,20 +155,8 @@ class Proxy:
         }
 
 
-async def show_pages(name: str, endpoint: str, pages: web.Pages) -> None:
-    """Listen as long as the proxy runs; an address that is taken is tried again and again."""
-    failed = False
-    while endpoint:
-        try:
-            server = await web.serve(endpoint, pages)
-        except OSError as error:
-            if not failed:
-                log.error("cannot serve %s on %s: %s; trying again", name, endpoint, error)
-            failed = True
-            await asyncio.sleep(_BIND_RETRY)
-            continue
-        async with server:
-            await server.serve_forever()
+class Ended(Exception):
+    """The proxy cannot go on, or should not; the text says why."""
 
 
 async def serve(access: ClusterAccess, configuration: Configuration) -> int:
@@ -148,21 +171,44 @@ async def serve(access: ClusterAccess, configuration: Configuration) -> int:
         except OSError as error:
             log.error("cannot program nf_tables: %s; the proxy needs root or CAP_NET_ADMIN", error)
             return 1
-        try:
-            kernel_settings.apply(configuration.conntrack)
-        except OSError as error:
-            log.error("conntrack settings: %s; leave the --conntrack flag out, or set it on the machine", error)
-            return 1
         log.info("proxy of node %s for %s", configuration.node_name, " and ".join(families))
         task = asyncio.create_task(proxy.run())
         _on_signals(task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            return 0
+        return await _end_of(task)
     finally:
         await client.close()
+
+
+async def _end_of(task: asyncio.Task[None]) -> int:
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.info("stopped; the rules stay and go on carrying traffic")
+        return 0
+    except ExceptionGroup as group:
+        ends, others = group.split(Ended)
+        if others is not None:
+            raise others from None
+        for end in ends.exceptions if ends is not None else ():
+            log.error("%s", end)
     return 1
+
+
+async def _await_change(file: str) -> None:
+    """Raises Ended when the configuration file is another one: whoever started us starts us with it."""
+    before = _identity(file) if file else None
+    while before is not None:
+        await asyncio.sleep(_FILE_INTERVAL)
+        if _identity(file) != before:
+            raise Ended(f"{file} has changed: to be started again with it")
+
+
+def _identity(file: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _settle() -> None:

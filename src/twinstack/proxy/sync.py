@@ -142,6 +142,7 @@ class FamilySync:
         self._health.synced(self.family)
         (self._metrics.full if full else self._metrics.partial).observe(seconds, self.family)
         self._metrics.sync.observe(seconds, self.family)
+        self._metrics.front_ends.set(len(self.claims), self.family)
 
 
 class Synchroniser:
@@ -162,6 +163,7 @@ class Synchroniser:
     ) -> None:
         self._tracker = tracker
         self._writer = writer
+        self._metrics = metrics
         self._health = health
         self._cleaner = cleaner
         self._min_interval = min_interval
@@ -245,6 +247,7 @@ class Synchroniser:
             return False
         if not self._writer.is_same(state.layout):
             log.warning("%s: our table is gone or replaced; laying it again", state.family)
+            self._metrics.recoveries.add(1, state.family)
             return True
         return not self._writer.owns_tables and now - state.checked > SHORTEST_RECHECK
 

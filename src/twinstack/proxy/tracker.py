@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from twinstack.client.rest import Client
 from twinstack.dataplane.model import ZONE_LABEL, NodeView, Surroundings
 from twinstack.dataplane.tracker import Tracker
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.proxy.configuration import Configuration, node_addresses
+from twinstack.proxy.configuration import Configuration, node_addresses, readable
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.node_addresses import NodeAddresses, selected
 
@@ -83,7 +83,7 @@ class ClusterTracker:
     def __init__(
         self, client: Client, configuration: Configuration, families: list[IPFamily], metrics: ProxyMetrics
     ) -> None:
-        self.desired = Tracker(families, NodeView(configuration.node_name))
+        self.desired = Tracker(families, node_view(configuration, None))
         self.families = families
         self.changed: Callable[[], None] = lambda: None
         self.moved: Callable[[], None] = lambda: None
@@ -136,16 +136,9 @@ class ClusterTracker:
 
     def surroundings(self, family: IPFamily) -> Surroundings:
         """What the table says of node and cluster."""
-        configuration = self._configuration
-        addresses: frozenset[Address]
-        if configuration.node_port_blocks is None or self._addresses is None:
-            addresses = frozenset(a for a in node_addresses(self.node) if a.family is family)
-        else:
-            addresses = selected(self._addresses.current, configuration.node_port_blocks, family)
-        blocks = (CIDR.parse(text) for range_ in self.ranges.objects.values() for text in range_.spec.cidrs)
-        ranges = frozenset(block for block in blocks if block.family is family)
-        by_interface = configuration.pod_interface is not None
-        return Surroundings(addresses, ranges, configuration.local_pods(family, self.node), by_interface)
+        interfaces = self._addresses.current if self._addresses is not None else None
+        ranges = self.ranges.objects.values()
+        return surroundings_of(self._configuration, family, self.node, ranges, interfaces)
 
     def programmed(self, family: IPFamily) -> None:
         """The family's rules follow everything told so far: note how long that took."""
@@ -210,10 +203,32 @@ class ClusterTracker:
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         self.node = new
-        zone = new.metadata.labels.get(ZONE_LABEL, "") if new is not None else ""
-        addresses = frozenset(node_addresses(new))
-        self.desired.node_changed(NodeView(self._configuration.node_name, zone, addresses))
+        self.desired.node_changed(node_view(self._configuration, new))
         self.moved()
 
     def _range_changed(self, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
         self.moved()
+
+
+def node_view(configuration: Configuration, node: Node | None) -> NodeView:
+    """What the computation takes from our Node; not much before it is there."""
+    zone = node.metadata.labels.get(ZONE_LABEL, "") if node is not None else ""
+    return NodeView(configuration.node_name, zone, frozenset(node_addresses(node)))
+
+
+def surroundings_of(
+    configuration: Configuration,
+    family: IPFamily,
+    node: Node | None,
+    ranges: Iterable[ServiceCIDR],
+    interfaces: frozenset[Address] | None = None,
+) -> Surroundings:
+    """What a table says of node and cluster. `interfaces`: all addresses of the node's interfaces, where known."""
+    if configuration.node_port_blocks is None or interfaces is None:
+        addresses = frozenset(each for each in node_addresses(node) if each.family is family)
+    else:
+        addresses = selected(interfaces, configuration.node_port_blocks, family)
+    blocks = readable(CIDR.parse, (text for range_ in ranges for text in range_.spec.cidrs))
+    services = frozenset(block for block in blocks if block.family is family)
+    by_interface = configuration.pod_interface is not None
+    return Surroundings(addresses, services, configuration.local_pods(family, node), by_interface)

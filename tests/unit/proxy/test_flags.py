@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,45 @@ from twinstack.proxy.layout import PodInterface
 CONFIG = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-clientConnection: {kubeconfig: /etc/kubeconfig, burst: 0}
+clientConnection: {kubeconfig: /etc/kubeconfig, burst: 10}
 clusterCIDR: 10.244.0.0/16,fd00:10:244::/56
 hostnameOverride: ""
 mode: nftables
 nodePortAddresses: [10.0.0.0/8, "fd00::/8"]
 metricsBindAddress: ""
 nftables: {masqueradeAll: true, masqueradeBit: 13, minSyncPeriod: 1s, syncPeriod: 0s}
-winkernel: {networkName: lan}
 """
+
+# As kubeadm leaves it in ConfigMap kube-system/kube-proxy, where mode nftables was asked for.
+KUBEADM = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  {acceptContentTypes: "", burst: 0, contentType: "", kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, tcpCloseWaitTimeout: null, udpTimeout: 0s}
+detectLocal: {bridgeInterface: "", interfaceNamePrefix: ""}
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: "", strictARP: false, tcpFinTimeout: 0s}
+kind: KubeProxyConfiguration
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: "0"}, text: {infoBufferSize: "0"}}, verbosity: 0}
+metricsBindAddress: ""
+mode: nftables
+nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: "", rootHnsEndpointName: "", sourceVip: ""}
+windowsRunAsService: false
+"""
+HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 
 
 def read(*arguments: str) -> Configuration:
@@ -57,14 +88,60 @@ def test_the_least_interval_has_a_floor() -> None:
 def test_a_configuration_file_wins_over_flags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "config.conf"
     path.write_text(CONFIG)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         found = read("--config", str(path), "--kubeconfig", "other", "--hostname-override", "n1")
     assert found.kubeconfig == "/etc/kubeconfig"
     assert found.node_name == "n1"  # an empty field sets nothing
     assert found.cluster_cidrs == (CIDR.parse("10.244.0.0/16"), CIDR.parse("fd00:10:244::/56"))
     assert found.node_port_blocks == (CIDR.parse("10.0.0.0/8"), CIDR.parse("fd00::/8"))
     assert (found.masquerade_all, found.mark_bit, found.min_sync_period, found.sync_period) == (True, 13, 1.0, 30.0)
-    assert [record.message.split(": ", 1)[1] for record in caplog.records] == ["not acted on: winkernel.networkName"]
+    assert [record.message.split(": ", 1)[1] for record in caplog.records] == [
+        "clientConnection.burst changes nothing here"
+    ]
+
+
+def test_what_kubeadm_writes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.conf"
+    path.write_text(KUBEADM)
+    wanted = read("--cluster-cidr", "10.244.0.0/16", "--kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf")
+    assert read("--config", str(path)) == wanted._replace(file=str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("winkernel: {networkName: lan}", "not honoured by this proxy: winkernel.networkName"),
+        (
+            "ipvs: {strictARP: true}\nfeatureGates: {NFTablesNetlink: true}",
+            "not honoured by this proxy: ipvs.strictARP, featureGates.NFTablesNetlink",
+        ),
+        ("hostNameOverride: a", "not honoured by this proxy: hostNameOverride"),
+        ("nftables: {masqueradeBit: high}", "nftables.masqueradeBit is 'high', and should be a number"),
+        ("conntrack: {min: true}", "conntrack.min is True, and should be a number"),
+        ("nftables: {masqueradeAll: yes please}", "should be true or false"),
+        ("nodePortAddresses: [1]", "should be a list of strings"),
+        ("clusterCIDR: [10.0.0.0/8]", "should be a string"),
+        ("mode: ipvs", "only nftables is there"),
+        ("apiVersion: kubeproxy.config.k8s.io/v1", "known is kubeproxy.config.k8s.io/v1alpha1"),
+        ("oomScoreAdj: 5000", "from -1000 to 1000"),
+        ("bindAddress: somewhere", "not an IP address"),
+    ],
+)
+def test_fields_that_are_not_honoured_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(HEAD + text)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read("--config", str(path))
+
+
+def test_where_the_pages_are() -> None:
+    found = read("--bind-address", "fd00::1")
+    assert (found.healthz, found.metrics) == ("[::]:10256", "[::1]:10249")
+    found = read("--healthz-bind-address", "fd00::1", "--metrics-bind-address", "")
+    assert (found.healthz, found.metrics) == ("[fd00::1]:10256", "")
+    for text in ("10256", "host:1", "10.0.0.1:x"):
+        with pytest.raises(ValueError, match="not"):
+            read("--healthz-bind-address", text)
 
 
 @pytest.mark.parametrize("text", ["", "kind: Other\n", "[1]\n", "a: b: c\n"])
@@ -92,7 +169,5 @@ def test_conntrack_is_left_alone_unless_asked(tmp_path: Path) -> None:
     found = read("--conntrack-max-per-core", "1000", "--conntrack-udp-timeout", "1m", "--conntrack-tcp-be-liberal")
     assert found.conntrack == ConntrackSettings(max_per_core=1000, udp_timeout=60.0, tcp_be_liberal=True)
     path = tmp_path / "config"
-    path.write_text(
-        "kind: KubeProxyConfiguration\nconntrack: {min: 5, tcpEstablishedTimeout: 24h0m0s, maxPerCore: null}"
-    )
+    path.write_text(HEAD + "conntrack: {min: 5, tcpEstablishedTimeout: 24h0m0s, maxPerCore: null}")
     assert read("--config", str(path)).conntrack == ConntrackSettings(min=5, tcp_timeout_established=86400.0)
