@@ -26,6 +26,8 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("twinstack.cluster.doctor", "show what this machine can do, and what to install"),
     "tools": Command("twinstack.cluster.tools", "fetch client programs: kubectl and Helm"),
     "server": Command("twinstack.server.command", "the Kubernetes API server", component=True),
+    "server backup": Command("twinstack.server.backup.take", "copy all that a running server stores into a file"),
+    "server restore": Command("twinstack.server.backup.restore", "make a server's store from such a file"),
     "controllers": Command("twinstack.controllers.command", "the controllers of the cluster", component=True),
     "scheduler": Command("twinstack.scheduler.command", "the scheduler of pods", component=True),
     "node": Command("twinstack.node.command", "the agent of one node: its pods and their network", component=True),

@@ -7,7 +7,7 @@ import logging
 import resource as limits
 
 from twinstack.ip import Address
-from twinstack.server import storage
+from twinstack.server import inflight, storage
 from twinstack.server.accounts import flags as account_flags
 from twinstack.server.flags import (
     AUTHORIZATION_MODES,
@@ -37,6 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--advertise-address", default="", metavar="ADDRESS[,ADDRESS]", help="where clients inside the cluster connect")
     add("--network-namespace", default="", metavar="PATH", help="the cluster's namespace: listen and reach nodes there")
     storage.add_flags(parser)
+    inflight.add_flags(parser)
     add("--tls-cert-file", default="", metavar="FILE", help="server certificate; made in --cert-dir without it")
     add("--tls-private-key-file", default="", metavar="FILE", help="its key")
     add("--cert-dir", default="/run/twinstack/certificates", metavar="DIR", help="where a self-signed certificate goes")

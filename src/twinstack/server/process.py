@@ -30,6 +30,7 @@ from twinstack.server.authorization.rbac import bootstrap
 from twinstack.server.authorization.rbac.authorizer import RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
+from twinstack.server.backup.page import downloads
 from twinstack.server.bootstraptokens import BootstrapTokens
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
@@ -37,6 +38,7 @@ from twinstack.server.flags import authorization_modes, boolean
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
 from twinstack.server.http import HTTPServer
+from twinstack.server.inflight import Inflight
 from twinstack.server.kubelet import KubeletClient, kubelet_context
 from twinstack.server.metrics import Metrics
 from twinstack.server.nodes import graph
@@ -75,7 +77,9 @@ class Process:
         self._modes = authorization_modes(args.authorization_mode)
         self._config = config
         self._bind = bind
-        self._store = WatchedStore(storage.make_store(args))
+        store = storage.make_store(args)
+        self._downloads = downloads(store)
+        self._store = WatchedStore(store)
         self._registry = Registry(self._store, config)
         self._policy = PolicyIndex()
         self._graph = NodeGraph()
@@ -153,6 +157,7 @@ class Process:
             args.kubelet_certificate_authority,
         )
         egress = Egress(args.network_namespace)
+        counters = Metrics(self._object_counts)
         kubelets = KubeletClient(egress, context)
         streams = PodStreams(registry.reader, kubelets)
         authorizer = self._authorizer()
@@ -165,7 +170,7 @@ class Process:
             authorizer=authorizer,
             discovery=Discovery(self._public_endpoint()),
             health=self._health(),
-            counters=Metrics(self._object_counts),
+            counters=counters,
             resources=ResourceHandler(registry),
             subresources={
                 "log": PodLogs(registry.reader, kubelets),
@@ -177,6 +182,10 @@ class Process:
             },
             reviews={"tokenreviews": TokenReviews(authenticator)} | {row.plural: access for row in accessreviews.ROWS},
             pages=[keys.answer],
+            downloads=self._downloads,
+            inflight=Inflight(
+                counters, reading=args.max_requests_inflight, mutating=args.max_mutating_requests_inflight
+            ),
             anonymous=boolean("anonymous-auth", args.anonymous_auth),
         )
         return HTTPServer(app, identify=certificate_user)

@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from twinstack.store.base import Event, Opened, Record, StoreError
 
@@ -21,10 +21,11 @@ log = logging.getLogger(__name__)
 
 Row = tuple[str, int, bytes | None]
 
-_FORMAT = 1  # PRAGMA user_version
+FORMAT = 1  # PRAGMA user_version
 _ROWS_A_STATEMENT = 1000  # of three parameters; SQLite takes 32766
 _TOMBSTONES = 10_000  # purged when there are more
-_COUNTER = ""  # the key of the row that outlives purged tombstones: the highest revision of them
+_LOG_BYTES = 8 << 20  # a burst may make the log longer; it is cut back to this once it is folded into the file
+COUNTER = ""  # the key of the row that outlives purged tombstones: the highest revision of them
 
 _CREATE = "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB)"
 _UPSERT = " ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, value = excluded.value"
@@ -34,7 +35,8 @@ class Database:
     """One open file, locked against every other process. Raises sqlite3.Error, OSError and StoreError."""
 
     def __init__(self, path: str) -> None:
-        made = _create_private(path)
+        made = create_private(path)
+        self._copy = f"{path}-copy"
         self._tombstones = 0
         try:
             # The executor's single thread opens, uses and closes it.
@@ -55,19 +57,21 @@ class Database:
         self._check_owner(path)  # before anything is written
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")  # fsync of the log at every commit
+        execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         execute("BEGIN IMMEDIATE")  # takes the lock, for as long as the file is open
-        execute(f"PRAGMA user_version = {_FORMAT}")
+        execute(f"PRAGMA user_version = {FORMAT}")
         execute(_CREATE)
         execute("COMMIT")
         (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        _remove(self._copy)
 
     def _check_owner(self, path: str) -> None:
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if found not in (0, _FORMAT):
+        if found not in (0, FORMAT):
             raise StoreError(
-                f"{path} has format {found}, this version reads format {_FORMAT}: "
+                f"{path} has format {found}, this version reads format {FORMAT}: "
                 "use the version that wrote it, or name another file"
             )
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -83,7 +87,7 @@ class Database:
         rows = self._connection.execute("SELECT key, revision, value FROM records WHERE value IS NOT NULL")
         records = [Record(*row) for row in rows]
         deletions = dict(self._connection.execute("SELECT key, revision FROM records WHERE value IS NULL"))
-        forgotten: int = deletions.pop(_COUNTER, 0)
+        forgotten: int = deletions.pop(COUNTER, 0)
         return Opened(revision, records, deletions, forgotten)
 
     def write(self, events: Sequence[Event]) -> None:
@@ -109,9 +113,19 @@ class Database:
 
     def _purge(self, revision: int) -> None:
         with _transaction(self._connection):
-            self._insert([(_COUNTER, revision, None)])
-            self._connection.execute("DELETE FROM records WHERE value IS NULL AND key <> ?", (_COUNTER,))
+            self._insert([(COUNTER, revision, None)])
+            self._connection.execute("DELETE FROM records WHERE value IS NULL AND key <> ?", (COUNTER,))
         self._tombstones = 0
+
+    def copy(self) -> int:
+        """A descriptor of a file without a name, which holds a compact copy of all that is stored now."""
+        _remove(self._copy)
+        create_private(self._copy)
+        try:
+            self._connection.execute("VACUUM INTO ?", (self._copy,))
+            return os.open(self._copy, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            _remove(self._copy)
 
     def close(self) -> None:
         """Also folds the log into the file."""
@@ -134,18 +148,28 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + _ROWS_A_STATEMENT]
 
 
-def _create_private(path: str) -> bool:
+def create_private(path: str) -> bool:
     """Secrets live in it: mode 0600 from the first moment. SQLite gives its log the same mode. False if it is there."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return False
+    sync_directory(path)
+    return True
+
+
+def sync_directory(path: str) -> None:
+    """Make the name `path` durable."""
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return True
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def advice(error: sqlite3.Error | OSError) -> str:
@@ -157,7 +181,10 @@ def advice(error: sqlite3.Error | OSError) -> str:
     return f"{error}: {_SQLITE_ADVICE.get(code, 'name another file')}"
 
 
-_DAMAGED = "put a copy of it in its place, or move it away to begin with an empty one"
+_DAMAGED = (
+    "put a backup in its place (`twinstack server restore BACKUP --sqlite FILE`), "
+    "or move it away to begin with an empty one"
+)
 _NO_SPACE = "make room, or name a file elsewhere"
 _OS_ADVICE = {
     errno.ENOENT: "make its directory first",
@@ -175,5 +202,5 @@ _SQLITE_ADVICE = {
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_ERROR: _DAMAGED,
-    sqlite3.SQLITE_IOERR: "look at the disk; then put a copy of the file in its place",
+    sqlite3.SQLITE_IOERR: f"look at the disk; then {_DAMAGED}",
 }
