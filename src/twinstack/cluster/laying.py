@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from twinstack.cluster import network, removal
+from twinstack.cluster import network, policy, removal
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
 from twinstack.pki.files import write_secret
@@ -33,6 +33,8 @@ def mirror(cluster: ClusterConfiguration, own: ClusterPaths) -> None:
 def foundations(cluster: ClusterConfiguration, own: ClusterPaths, *, changed: bool = False) -> None:
     """Certificates and network, side by side. Certificates are made when there are none, old ones, or a change."""
     from concurrent.futures import ThreadPoolExecutor
+
+    policy.write(own)
 
     with ThreadPoolExecutor(1) as pool:
         network_made = pool.submit(network.ensure, cluster, own)

@@ -66,6 +66,11 @@ class ClusterPaths(NamedTuple):
         return self.root / "kubeconfigs"
 
     @property
+    def policy(self) -> Path:
+        """Roles and bindings that the server sees to."""
+        return self.root / "rbac.json"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -45,10 +45,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--token-auth-file", default="", metavar="FILE", help='CSV of token,user,uid,"group,group"')
     add(
         "--authorization-mode",
-        default="AlwaysAllow",
+        default="Node,RBAC",
         metavar="MODES",
         help=f"in order: {', '.join(AUTHORIZATION_MODES)}",
     )
+    add("--rbac-manifest", default="", metavar="FILE", help="List of roles and bindings beside the default ones")
     add("--anonymous-auth", nargs="?", const="true", default="true", metavar="BOOL", help="let in who shows nothing")
     add("--unacted-resources", default="", metavar="NAMES", help="plural.group of what no part of the cluster acts on")
     add("--disable-admission-plugins", default="", metavar="NAMES", help="admission plugins to leave out")

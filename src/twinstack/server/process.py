@@ -109,7 +109,7 @@ class Process:
             follow(self._registry.cache, self._policy)
             if "Node" in self._modes:
                 graph.follow(self._registry.cache, self._graph)
-            await bootstrap.ensure(self._registry)
+            await bootstrap.ensure(self._registry, self._manifest())
         except (OSError, ValueError, StoreError, StatusError) as error:
             log.error("cannot start: %s", _reason(error))
             for each in sockets:
@@ -198,6 +198,10 @@ class Process:
         if args.enable_bootstrap_token_auth:
             others.append(BootstrapTokens(registry.reader, keys.audiences))
         return Authenticator(tokens, others, keys.audiences)
+
+    def _manifest(self) -> list[bootstrap.JSON]:
+        path = self._args.rbac_manifest
+        return bootstrap.read_manifest(path) if path else []
 
     def _authorizer(self) -> Authorizer:
         makers: dict[str, Callable[[], Authorizer]] = {

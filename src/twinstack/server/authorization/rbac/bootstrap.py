@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,10 +29,32 @@ _ROWS = {row.kind: row for row in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_
 _OPTIONS = WriteOptions(field_manager="kube-apiserver")
 
 
-async def ensure(registry: Registry) -> None:
-    """Make and mend all of them; those that need a write are written together. Raises StatusError."""
+async def ensure(registry: Registry, more: Iterable[JSON] = ()) -> None:
+    """Make and mend all of them, and `more`; those that need a write are written together. Raises StatusError."""
     policy = bootstrap_policy.read()
-    await asyncio.gather(*_repairs(registry, [*policy.roles, *policy.bindings]))
+    wanted = {_identity(obj): obj for obj in (*policy.roles, *policy.bindings)}
+    for obj in more:
+        default = wanted.get(_identity(obj))
+        wanted[_identity(obj)] = obj if default is None else reconciled(default, obj)
+    await asyncio.gather(*_repairs(registry, wanted.values()))
+
+
+def read_manifest(path: str) -> list[JSON]:
+    """Roles and bindings of a file: a v1 List in JSON. Raises OSError, or ValueError with the file's name."""
+    try:
+        document = msgspec.json.decode(Path(path).read_bytes())
+        items: list[JSON] = document["items"]
+        for item in items:
+            _ROWS[item["kind"]].key(item["metadata"].get("namespace", ""), item["metadata"]["name"])
+            item["metadata"] |= {"labels": item["metadata"].get("labels") or {}}
+            item["metadata"] |= {"annotations": item["metadata"].get("annotations") or {}}
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a List of roles and bindings in JSON: {error!r}") from None
+    return items
+
+
+def _identity(obj: JSON) -> tuple[str, str, str]:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
 def _repairs(registry: Registry, wanted: Iterable[JSON]) -> list[Any]:
