@@ -49,7 +49,7 @@ def inspect(path: Path) -> Contents:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
-                raise StoreError(f"{path} is damaged: {verdict}; name another backup")
+                raise StoreError(f"{path} is damaged: {' '.join(verdict.split())}; name another backup")
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found != FORMAT:
                 raise StoreError(f"{path} has format {found}, not {FORMAT}: it is no backup of this version")

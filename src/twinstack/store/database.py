@@ -64,7 +64,7 @@ class Database:
         execute("COMMIT")
         (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise sqlite3.DatabaseError(" ".join(verdict.split()))
         _remove(self._copy)
 
     def _check_owner(self, path: str) -> None:

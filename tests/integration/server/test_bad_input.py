@@ -95,8 +95,8 @@ def test_a_store_that_another_server_has_open(server: Server, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("make", "what", "to_do"),
     [
-        (lambda path: path.write_bytes(os.urandom(8192)), "file is not a database", "put a copy of it in its place"),
-        (lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(4080)), "", "put a copy of it in its place"),
+        (lambda path: path.write_bytes(os.urandom(8192)), "file is not a database", "twinstack server restore"),
+        (lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(4080)), "", "twinstack server restore"),
         (lambda path: foreign(path, "PRAGMA user_version = 9"), "has format 9", "use the version that wrote it"),
         (lambda path: foreign(path, "CREATE TABLE songs (title)"), "of another program", "name another file"),
         (lambda path: path.mkdir(), "unable to open", "name a file"),
