@@ -138,7 +138,8 @@ def _resource_entry(resource: Resource) -> JSON:
 
 def _storage_hash(resource: Resource) -> str:
     """Changes when objects are stored under another version: clients then read them anew."""
-    name = f"{resource.group}/{resource.version}/{resource.kind}"
+    stored = next(row for row in RESOURCES if row.prefix == resource.prefix)
+    name = f"{stored.group}/{stored.version}/{stored.kind}"
     return base64.b64encode(hashlib.sha256(name.encode()).digest()[:8]).decode()
 
 
