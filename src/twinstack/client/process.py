@@ -16,16 +16,21 @@ from twinstack.client.rest import Client
 log = logging.getLogger(__name__)
 
 
+class ComponentEnded(Exception):
+    """Why a component cannot go on, in one line; whoever watches over the process may start it anew."""
+
+
 def run_component(name: str, kubeconfig_file: str, main: Callable[[Client], Awaitable[None]]) -> int:
     """Run `main` with a client until SIGTERM or SIGINT; returns the process's exit code.
 
-    A ValueError of `main` is a configuration that cannot work: it is logged in one line and ends with 1.
+    A ValueError of `main` is a configuration that cannot work: it is logged in one line and ends with 1, like a
+    ComponentEnded.
     """
     code = 0
     try:
         access = kubeconfig.load(kubeconfig_file)
         uvloop.run(_live(Client(access, user_agent=f"twinstack-{name}/{__version__}"), main))
-    except* ValueError as group:
+    except* (ValueError, ComponentEnded) as group:
         for error in _leaves(group):
             log.error("%s", error)
             log.debug("raised here", exc_info=error)
@@ -46,8 +51,8 @@ async def _live(client: Client, main: Callable[[Client], Awaitable[None]]) -> No
         await client.close()
 
 
-def _leaves(group: BaseExceptionGroup[ValueError]) -> list[ValueError]:
-    leaves: list[ValueError] = []
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    leaves: list[Exception] = []
     for error in group.exceptions:
         leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return leaves

@@ -56,7 +56,8 @@ def program() -> tuple[str, ...]:
 def cluster_parts(configuration: ClusterConfiguration, paths: ClusterPaths) -> list[Part]:
     """All parts in the order in which they start; the API server, which the others wait for, is the first."""
     parts = [_server(configuration, paths), _controllers(configuration, paths)]
-    parts.append(Part("scheduler", ("scheduler", *_flags(kubeconfig=_kubeconfig(paths, "scheduler")))))
+    scheduler = _flags(kubeconfig=_kubeconfig(paths, "scheduler"), leader_elect="false")  # one of each is all there are
+    parts.append(Part("scheduler", ("scheduler", *scheduler)))
     indexes = configuration.node_indexes
     parts += [_node(configuration, paths, index) for index in indexes]
     if configuration.proxy:
@@ -91,6 +92,7 @@ def _controllers(configuration: ClusterConfiguration, paths: ClusterPaths) -> Pa
         cluster_cidr=_text(configuration.pod_cidrs),
         service_cluster_ip_range=_text(configuration.service_cidrs),
         root_ca_file=paths.pki / "ca.crt",
+        leader_elect="false",
         **masks,
     )
     return Part("controllers", ("controllers", *flags))

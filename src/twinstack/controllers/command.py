@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twinstack.api.kinds import REPLICATION_CONTROLLERS
 from twinstack.api.times import parse_duration
+from twinstack.client import election
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
@@ -141,6 +142,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--secondary-node-eviction-rate", type=float, default=0.01, metavar="PER_SECOND", help="in a troubled zone")
     flag("--large-cluster-size-threshold", type=int, default=50, metavar="NODES")
     flag("--unhealthy-zone-threshold", type=float, default=0.55, metavar="SHARE")
+    election.add_flags(parser, "kube-controller-manager")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -149,12 +151,17 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(client: Client, args: argparse.Namespace) -> None:
     """Raises ValueError for flags that contradict each other, or do not fit the nodes that are there."""
+    wanted = election.terms(args)
     context = Context(client)
     names = select(args.controllers, list(CONTROLLERS))
     made = {name: CONTROLLERS[name](context, args) for name in names}
     controllers = [controller for controller in made.values() if controller is not None]
-    log.info("running %s", ", ".join(name for name, controller in made.items() if controller is not None))
-    await run_all(controllers, context)
+
+    async def work() -> None:
+        log.info("running %s", ", ".join(name for name, controller in made.items() if controller is not None))
+        await run_all(controllers, context)
+
+    await election.led(client, wanted, "kube-controller-manager", work)
 
 
 def _boolean(text: str) -> bool:

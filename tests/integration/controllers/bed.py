@@ -26,6 +26,7 @@ from twinstack.client.rest import Client
 T = TypeVar("T")
 
 TOKEN = "bed"
+WITHOUT_ACCOUNTS = ("--disable-admission-plugins=ServiceAccount",)  # where no controller makes them
 CLUSTER_CIDR = "10.244.0.0/16,fd00:10:244::/56"
 SERVICE_CIDR = "10.96.0.0/16,fd00:10:96::/112"
 
@@ -55,7 +56,7 @@ class Bed:
         with log:
             self.processes[name] = subprocess.Popen(program, stdout=log, stderr=log)
 
-    def start_server(self) -> None:
+    def start_server(self, *flags: str) -> None:
         self.start(
             "server",
             f"--service-cluster-ip-range={SERVICE_CIDR}",
@@ -64,6 +65,7 @@ class Bed:
             f"--sqlite={self.directory / 'db'}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             f"--cert-dir={self.directory}",
+            *flags,
         )
 
     def start_controllers(self, *flags: str) -> None:
@@ -75,11 +77,12 @@ class Bed:
             f"--cluster-cidr={CLUSTER_CIDR}",
             f"--service-cluster-ip-range={SERVICE_CIDR}",
             f"--root-ca-file={root}",
+            "--leader-elect=false",
             *flags,
         )
 
     def start_scheduler(self) -> None:
-        self.start("scheduler", f"--kubeconfig={self.kubeconfig}")
+        self.start("scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false")
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         process = self.processes.pop(name)
@@ -102,7 +105,7 @@ class Bed:
 def bed(directory: Path, *, server_only: bool = False) -> Iterator[Bed]:
     """A server with controllers and scheduler, started together as a cluster starts them."""
     with empty_bed(directory) as it:
-        it.start_server()
+        it.start_server(*(WITHOUT_ACCOUNTS if server_only else ()))
         if not server_only:
             it.start_controllers()
             it.start_scheduler()
