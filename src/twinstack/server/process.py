@@ -93,7 +93,6 @@ class Process:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._bootstrapped = False
-        self._made: set[Path] = set()  # files that are this start's own: a start that fails takes them back
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -101,6 +100,8 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         sockets: list[socket.socket] = []
+        directory = Path(self._args.cert_dir)
+        found = set(directory.glob("*"))
         try:
             http = self._http()
             sockets += self._sockets()
@@ -114,7 +115,7 @@ class Process:
             log.error("cannot start: %s", _reason(error))
             for each in sockets:
                 each.close()
-            for path in self._made:
+            for path in set(directory.glob("*")) - found:  # certificates and keys made for this start
                 path.unlink(missing_ok=True)
             await self._registry.close()
             return 1
@@ -245,9 +246,7 @@ class Process:
         certificate, key = args.tls_cert_file, args.tls_private_key_file
         if not certificate:
             directory, names = Path(args.cert_dir), [*_OWN_NAMES, socket.gethostname()]
-            found = set(directory.glob("*"))
             certificate, key = self_signed(directory, names, self._own_addresses())
-            self._made = {Path(certificate), Path(key)} - found
         return server_context(certificate, key, args.client_ca_file)
 
     def _own_addresses(self) -> list[Address]:
