@@ -25,34 +25,49 @@ _DATE_ELEMENTS = (
 _ZONE = ("Z07:00", r"Z|[+-]\d\d:\d\d")
 _TIME_ELEMENTS = (*_DATE_ELEMENTS, ("", r"(?:[.,]\d+)?"), _ZONE)
 _MICRO_ELEMENTS = (*_DATE_ELEMENTS, (".000000", r"[.,]\d{6}"), _ZONE)
-_time = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))")
+_BEFORE_FRACTION = r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)"
+_AFTER_FRACTION = r"(?:Z|([+-])(\d\d):(\d\d))"
+_time = re.compile(rf"{_BEFORE_FRACTION}(?:[.,](\d+))?{_AFTER_FRACTION}", re.ASCII).fullmatch
+_CANONICAL_LENGTH = len("2006-01-02T15:04:05Z")
+_micro_time = re.compile(rf"{_BEFORE_FRACTION}[.,](\d{{6}}){_AFTER_FRACTION}", re.ASCII).fullmatch
 
 
 def canonical_time(text: str) -> str:
     """meta/v1 Time: any RFC 3339 text becomes UTC, whole seconds."""
-    return _parse_time(text, _TIME_LAYOUT, _TIME_ELEMENTS).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = _time(text)
+    if fields is None:
+        raise _unreadable_time(text, _TIME_LAYOUT, _TIME_ELEMENTS)
+    instant = _instant(text, fields)
+    if len(text) == _CANONICAL_LENGTH and instant.year >= 1000:
+        return text  # as all are that have been read before
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def canonical_micro_time(text: str) -> str:
     """meta/v1 MicroTime: exactly six digits of fraction."""
-    instant = _parse_time(text, _MICRO_LAYOUT, _MICRO_ELEMENTS)
+    fields = _micro_time(text)
+    if fields is None:
+        raise _unreadable_time(text, _MICRO_LAYOUT, _MICRO_ELEMENTS)
+    instant = _instant(text, fields)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant.microsecond:06d}Z"
 
 
-def _parse_time(text: str, layout: str, elements: tuple[tuple[str, str], ...]) -> datetime.datetime:
+def _unreadable_time(text: str, layout: str, elements: tuple[tuple[str, str], ...]) -> ValueError:
+    """The error of a text that does not fit: the first element that it lacks, or what is too much."""
     position = 0
     for element, pattern in elements:
         match = re.compile(pattern, re.ASCII).match(text, position)
         if not match:
             rest = go_value(text[position:])
-            raise ValueError(
+            return ValueError(
                 f"parsing time {go_value(text)} as {go_value(layout)}: cannot parse {rest} as {go_value(element)}"
             )
         position = match.end()
-    if position < len(text):
-        raise ValueError(f"parsing time {go_value(text)}: extra text: {go_value(text[position:])}")
-    fields = _time.fullmatch(text)
-    assert fields is not None
+    return ValueError(f"parsing time {go_value(text)}: extra text: {go_value(text[position:])}")
+
+
+def _instant(text: str, fields: re.Match[str]) -> datetime.datetime:
+    """Without its zone, at UTC."""
     year, month, day, hour, minute, second = (int(fields[i]) for i in range(1, 7))
     _check_ranges(text, year, month, day, hour, minute, second)
     micro = int((fields[7] or "0")[:6].ljust(6, "0"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -16,7 +15,7 @@ from pathlib import Path
 from twinstack.api.errors import StatusError, qualified
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import Address
-from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners, storage
+from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners, memory, storage
 from twinstack.server.accessreviews import AccessReviews
 from twinstack.server.accounts import flags as account_flags
 from twinstack.server.accounts.authenticating import AccountTokens
@@ -96,6 +95,7 @@ class Process:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
+        memory.keep_freed()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -127,8 +127,7 @@ class Process:
             )
             self._background(self._repair.run())
             self._background(event_expiry.run(self._registry))
-            gc.collect()
-            gc.freeze()  # what is loaded now lives until the end
+            memory.settle()
             await self._stopping.wait()
             await self._leave()
             await http.stop(_GRACE)

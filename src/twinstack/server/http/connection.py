@@ -240,9 +240,10 @@ class HTTPConnection(asyncio.Protocol):
         self._write(answer, exchange, keep_alive=exchange.keep_alive)
 
     def _write(self, answer: Response, exchange: Exchange | None, *, keep_alive: bool) -> None:
-        """One write for head and body, so that they share a packet and a TLS record."""
-        body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
-        framing = f"Content-Length: {len(body)}\r\n" if has_body(answer.status) and not answer.measured else ""
+        """One write for head and body, so that they share a packet and a TLS record, if the body is not long."""
+        parts = (answer.body,) if isinstance(answer.body, bytes) else answer.body
+        size = sum(map(len, parts))
+        framing = f"Content-Length: {size}\r\n" if has_body(answer.status) and not answer.measured else ""
         if not keep_alive or self._flow.stopping:
             framing += "Connection: close\r\n"
         elif exchange is not None and exchange.old:
@@ -251,12 +252,13 @@ class HTTPConnection(asyncio.Protocol):
         content_type = answer.content_type if has_body(answer.status) else ""
         head = response_head(answer.status, content_type, answer.headers, answer.warnings, request_id, framing)
         if not has_body(answer.status) or (exchange is not None and exchange.request.method == "HEAD"):
-            body = b""
-        if len(body) <= _ONE_WRITE:
-            self._flow.wire.write(head + body)
+            parts, size = (), 0
+        if size <= _ONE_WRITE:
+            self._flow.wire.write(b"".join((head, *parts)))
         else:
             self._flow.wire.write(head)
-            self._flow.wire.write(body)
+            for part in parts:
+                self._flow.wire.write(part)
 
     async def _stream(self, answer: StreamResponse, exchange: Exchange) -> None:
         exchange.keep_alive = exchange.keep_alive and not exchange.old

@@ -20,6 +20,10 @@ _PLAIN_HTTP = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to a
 _SHARED = bytearray(1 << 16)
 _SHARED_VIEW = memoryview(_SHARED)
 
+# Long bodies are encrypted by the piece: the allocator gives the same memory again and again, where megabytes would
+# be mapped, filled with zeros and unmapped for each of the copies on the way.
+_PORTION = 64 << 10
+
 
 class Wire(Protocol):
     """The part of asyncio's transports that connections use."""
@@ -180,12 +184,13 @@ class TLSWire(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         if self._tcp.is_closing():
             return
-        written = self._tls.write(data)
+        written = self._tls.write(data if len(data) <= _PORTION else data[:_PORTION])
+        self._tcp.write(self._outgoing.read())
         if written < len(data):
             view = memoryview(data)
             while written < len(data):
-                written += self._tls.write(view[written:])
-        self._tcp.write(self._outgoing.read())
+                written += self._tls.write(view[written : written + _PORTION])
+                self._tcp.write(self._outgoing.read())
 
     def _flush(self) -> None:
         data = self._outgoing.read()
