@@ -29,6 +29,7 @@ CONFIG = ServerConfig(
     service_ranges=(CIDR.parse("10.96.0.0/16"), CIDR.parse("fd00:96::/112")),
     node_ports=range(30000, 32768),
     secure_port=6443,
+    disabled_admission_plugins=frozenset({"ServiceAccount"}),
 )
 
 

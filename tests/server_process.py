@@ -49,6 +49,7 @@ class Server:
             *("--sqlite", str(self.directory / "state.db"), "--secure-port", str(self.port)),
             *("--service-cluster-ip-range", "10.96.0.0/16,fd00:96::/112", "--bind-address", HOST),
             *("--token-auth-file", str(self.directory / "tokens.csv"), "--cert-dir", str(self.certificate.parent)),
+            *("--disable-admission-plugins", "ServiceAccount"),  # there is no controller that makes accounts
             *self.flags,
         ]
 

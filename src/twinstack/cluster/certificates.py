@@ -15,6 +15,7 @@ from twinstack.cluster.yamltext import to_yaml
 from twinstack.ip import Address
 from twinstack.pki.ca import CertificateAuthority
 from twinstack.pki.files import write_secret
+from twinstack.pki.signatures import new_key, public_pem
 
 LOOPBACK = (Address.parse("127.0.0.1"), Address.parse("::1"))
 SERVICE_NAMES = (
@@ -33,6 +34,7 @@ def issue(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
     """
     authority = _authority(configuration, paths.pki)
     _issue_servers(configuration, paths, authority)
+    _make_token_keys(paths.pki)
     host = f"https://127.0.0.1:{configuration.api_port}"
     switch = f"https://{_host(configuration.switch_addresses[0])}:{configuration.api_port}"
     users = [
@@ -76,6 +78,14 @@ def _issue_servers(configuration: ClusterConfiguration, paths: ClusterPaths, aut
             f"system:node:{name}", ["system:nodes"], [name], configuration.node_addresses(index), server=True
         )
         _write_pair(paths.pki, f"kubelet-{index}", pair)
+
+
+def _make_token_keys(directory: Path) -> None:
+    """What service accounts' tokens are signed with; kept, so that tokens go on to count."""
+    if not (directory / "sa.key").exists():
+        key = new_key()
+        write_secret(directory / "sa.pub", public_pem(key), 0o644)
+        write_secret(directory / "sa.key", key)
 
 
 def _write_pair(directory: Path, name: str, pair: tuple[bytes, bytes]) -> None:

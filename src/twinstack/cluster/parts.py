@@ -78,6 +78,8 @@ def _server(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
         client_ca_file=paths.pki / "ca.crt",
         tls_cert_file=paths.pki / "apiserver.crt",
         tls_private_key_file=paths.pki / "apiserver.key",
+        service_account_signing_key_file=paths.pki / "sa.key",
+        service_account_key_file=paths.pki / "sa.pub",
         kubelet_client_certificate=paths.pki / "apiserver-kubelet-client.crt",
         kubelet_client_key=paths.pki / "apiserver-kubelet-client.key",
         kubelet_certificate_authority=paths.pki / "ca.crt",

@@ -25,6 +25,7 @@ from twinstack.server.patching import APPLY_PATCH, applied_configuration, patche
 from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.strategy.topology import copy_topology
+from twinstack.server.strategy.pod_accounts import ACCOUNTS, DEFAULT
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
 from twinstack.store import Conflict, Operation, Store, StoreError, TimedOut, Unavailable
@@ -39,6 +40,7 @@ _ATTEMPTS = 100  # of one write against others that are faster
 _EAGER_ATTEMPTS = 10  # of them without a pause: most races end at the first
 _PAUSE_SECONDS = 0.02
 _GENERATED_NAMES = 8
+_LOOKS_FOR_ACCOUNT = 100  # two seconds in all, as upstream
 _DEFAULTS = WriteOptions()
 
 
@@ -105,6 +107,8 @@ class Registry:
         pod = subresources.binding_target(route, obj)
         if pod is not None:
             return await self._bind(pod, obj, user, options)
+        if route.resource is subresources.PODS:
+            await self._account_made(route.namespace, obj)
         body = msgspec.json.encode(obj)
         meta = obj.get("metadata") or {}
         name, prefix = meta.get("name") or "", meta.get("generateName") or ""
@@ -219,6 +223,18 @@ class Registry:
             await self._store.settled()
         except StoreError as error:
             raise _failure(error) from error
+
+    async def _account_made(self, namespace: str, pod: JSON) -> None:
+        """Wait for the account `default` of a namespace that is new: a controller is about to make it."""
+        name = (pod.get("spec") or {}).get("serviceAccountName") or DEFAULT
+        if name != DEFAULT or "ServiceAccount" in self.config.disabled_admission_plugins:
+            return
+        if not self.cache.exists(NAMESPACES.key("", namespace)):
+            return
+        for _ in range(_LOOKS_FOR_ACCOUNT):
+            if self.cache.exists(ACCOUNTS.key(namespace, name)):
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     # How a plan is made and carried out.
 

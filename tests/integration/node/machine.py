@@ -26,6 +26,7 @@ from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
 from twinstack.pki.ca import CertificateAuthority
+from twinstack.pki.signatures import new_key
 
 PREFIX = f"tt-F-{os.getpid()}"
 NODE, NODE_IPS, SERVER_IPS = "n1", ("172.30.0.11", "fd00:30::11"), ("172.30.0.1", "fd00:30::1")
@@ -69,6 +70,8 @@ class Machine:
             *(f"--kubelet-client-certificate={self.directory / 'apiserver.crt'}",),
             *(f"--kubelet-client-key={self.directory / 'apiserver.key'}",),
             f"--kubelet-certificate-authority={files['ca.crt']}",
+            f"--service-account-signing-key-file={self.directory / 'sa.key'}",
+            "--disable-admission-plugins=ServiceAccount",  # there is no controller that makes accounts
         )
         self.start_agent()
 
@@ -223,6 +226,7 @@ class Machine:
 
     def _certificates(self) -> None:
         authority = CertificateAuthority.create("test")
+        (self.directory / "sa.key").write_bytes(new_key())
         (self.directory / "ca.crt").write_bytes(authority.certificate_pem)
         loopback = [Address.parse("127.0.0.1"), Address.parse(self.server_ip)]
         pairs = {

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.integration.controllers.bed import Bed, empty_bed, eventually, make_node, pods_of
+from tests.integration.controllers.bed import WITHOUT_ACCOUNTS, Bed, empty_bed, eventually, make_node, pods_of
 from tests.integration.controllers.running import run
 
 from twinstack.api.core import Pod
@@ -21,7 +21,7 @@ HELPLESS = "Preemption is not helpful for scheduling"
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     with empty_bed(tmp_path_factory.mktemp("bed")) as it:
-        it.start_server()
+        it.start_server(*WITHOUT_ACCOUNTS)
         it.start_scheduler()
 
         async def nodes(client: Client) -> None:

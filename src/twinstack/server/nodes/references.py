@@ -52,6 +52,11 @@ def claims(pod: JSON) -> Iterator[str]:
             yield f"{pod['metadata'].get('name', '')}-{volume['name']}"
 
 
+def environment_secrets(container: JSON) -> Iterator[str]:
+    """Names of Secrets that one container's variables come from."""
+    return _of_container(container, "secretRef", "secretKeyRef")
+
+
 def token_audiences(spec: JSON) -> Iterator[str]:
     """For whom the Pod's projected tokens are; empty for the API server."""
     for volume in spec.get("volumes") or []:
@@ -69,10 +74,14 @@ def _projected(volume: JSON, kind: str) -> Iterator[str]:
 def _of_environment(spec: JSON, whole: str, key: str) -> Iterator[str]:
     for field in _CONTAINERS:
         for container in spec.get(field) or []:
-            for source in container.get("envFrom") or []:
-                if source.get(whole):
-                    yield source[whole].get("name", "")
-            for variable in container.get("env") or []:
-                reference = (variable.get("valueFrom") or {}).get(key)
-                if reference:
-                    yield reference.get("name", "")
+            yield from _of_container(container, whole, key)
+
+
+def _of_container(container: JSON, whole: str, key: str) -> Iterator[str]:
+    for source in container.get("envFrom") or []:
+        if source.get(whole):
+            yield source[whole].get("name", "")
+    for variable in container.get("env") or []:
+        reference = (variable.get("valueFrom") or {}).get(key)
+        if reference:
+            yield reference.get("name", "")

@@ -12,6 +12,7 @@ from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
 from twinstack.server.strategy import priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
+from twinstack.server.strategy.pod_accounts import admit_account
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
 from twinstack.server.strategy.pod_qos import qos_class
 from twinstack.server.strategy.pod_updates import update_errors
@@ -60,7 +61,7 @@ class PodStrategy(Strategy):
         _admit_priority(ctx, obj)
         _admit_runtime_class(ctx, obj)
         if "ServiceAccount" not in ctx.config.disabled_admission_plugins:
-            spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or "default"
+            admit_account(ctx, obj)
         _tolerate_lost_nodes(spec)
         if spec.get("nodeName"):
             copy_topology(ctx.reader, spec["nodeName"], obj["metadata"])

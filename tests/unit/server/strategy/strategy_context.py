@@ -1,13 +1,14 @@
-"""What strategies are given in tests: a request by an administrator, on an empty store."""
+"""What strategies are given in tests: a request by an administrator, on a store with two service accounts."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.service_server import MemoryStore
 
 from twinstack.api.errors import StatusError
-from twinstack.api.resources import Resource
+from twinstack.api.resources import Resource, resource
 from twinstack.api.schema import check
 from twinstack.ip import CIDR
 from twinstack.server.messages import UserInfo
@@ -16,6 +17,7 @@ from twinstack.server.strategy.registry import strategy_for
 
 JSON = dict[str, Any]
 
+ACCOUNTS = resource("", "serviceaccounts")
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -27,13 +29,17 @@ def context(row: Resource, *, disabled_plugins: frozenset[str] = frozenset()) ->
         disabled_admission_plugins=disabled_plugins,
     )
     namespace = "default" if row.namespaced else ""
+    reader = MemoryStore()
+    for name in ("default", "old"):
+        account = {"metadata": {"name": name}, "automountServiceAccountToken": False}
+        reader.records[ACCOUNTS.key("default", name)] = json.dumps(account).encode()
     return WriteContext(
         resource=row,
         namespace=namespace,
         name="a",
         user=UserInfo("admin"),
         config=config,
-        reader=MemoryStore(),
+        reader=reader,
         now=NOW,
     )
 
