@@ -100,8 +100,7 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         sockets: list[socket.socket] = []
-        directory = Path(self._args.cert_dir)
-        found = set(directory.glob("*"))
+        found = self._keys()
         try:
             http = self._http()
             sockets += self._sockets()
@@ -115,7 +114,7 @@ class Process:
             log.error("cannot start: %s", _reason(error))
             for each in sockets:
                 each.close()
-            for path in set(directory.glob("*")) - found:  # certificates and keys made for this start
+            for path in self._keys() - found:  # made for this start
                 path.unlink(missing_ok=True)
             await self._registry.close()
             return 1
@@ -239,6 +238,10 @@ class Process:
                 and get(resource("", "services"), "default", "kubernetes") is not None
             )
         return self._bootstrapped
+
+    def _keys(self) -> set[Path]:
+        """Certificates and keys that this server made, now or before."""
+        return set(Path(self._args.cert_dir).glob("*"))
 
     def _tls(self) -> ssl.SSLContext:
         args = self._args
