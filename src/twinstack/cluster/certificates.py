@@ -9,6 +9,7 @@ import base64
 import json
 from pathlib import Path
 
+from twinstack.cluster import policy
 from twinstack.cluster.configuration import ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
 from twinstack.cluster.yamltext import to_yaml
@@ -49,8 +50,10 @@ def issue(configuration: ClusterConfiguration, paths: ClusterPaths) -> None:
     for file, user, group, server in users:
         access = _issue_access(authority, configuration.name, user, group, server)
         write_secret(paths.kubeconfigs / f"{file}.json", json.dumps(access).encode())
-    access = _issue_access(authority, configuration.name, "kubernetes-admin", "system:masters", host)
+    access = _issue_access(authority, configuration.name, "kubernetes-super-admin", "system:masters", host)
     write_secret(paths.kubeconfigs / "admin.json", json.dumps(access).encode())
+    # As kubeadm: people are admins by a binding, which can be taken away; a certificate of system:masters cannot.
+    access = _issue_access(authority, configuration.name, "kubernetes-admin", policy.ADMINS, host)
     write_secret(paths.kubeconfig, to_yaml(access).encode())
 
 
@@ -70,7 +73,7 @@ def _issue_servers(configuration: ClusterConfiguration, paths: ClusterPaths, aut
     addresses = [*LOOPBACK, *configuration.switch_addresses, *first_services]
     pair = authority.issue("kube-apiserver", (), SERVICE_NAMES, addresses, server=True)
     _write_pair(paths.pki, "apiserver", pair)
-    pair = authority.issue("kube-apiserver-kubelet-client", ["system:masters"], client=True)
+    pair = authority.issue("kube-apiserver-kubelet-client", [policy.ADMINS], client=True)
     _write_pair(paths.pki, "apiserver-kubelet-client", pair)
     for index in configuration.node_indexes:
         name = configuration.node_name(index)

@@ -16,6 +16,14 @@ JSON = dict[str, Any]
 
 ADMINS = "kubeadm:cluster-admins"
 _GROUP = "rbac.authorization.k8s.io"
+_VERSION = f"{_GROUP}/v1"
+# Node agents make the routes to the pods of other nodes, so they read all of them, which the mode Node does not grant.
+_ROUTES: JSON = {
+    "kind": "ClusterRole",
+    "apiVersion": _VERSION,
+    "metadata": {"name": "twinstack:node-routes"},
+    "rules": [{"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["nodes"]}],
+}
 _CONTROLLER_MANAGER: JSON = {"kind": "User", "apiGroup": _GROUP, "name": "system:kube-controller-manager"}
 # Upstream's controllers have a service account each; ours are one process and one user, with what these need.
 _CONTROLLERS = (
@@ -49,23 +57,27 @@ _CONTROLLERS = (
 
 def write(own: ClusterPaths) -> None:
     """Lay the file that the server reads."""
-    write_secret(own.policy, json.dumps({"kind": "List", "apiVersion": "v1", "items": bindings()}).encode())
+    write_secret(own.policy, json.dumps({"kind": "List", "apiVersion": "v1", "items": manifest()}).encode())
 
 
-def bindings() -> list[JSON]:
-    """ClusterRoleBindings, each as it is written."""
-    names = [f"system:controller:{name}" for name in _CONTROLLERS]
-    admins = {"kind": "Group", "apiGroup": _GROUP, "name": ADMINS}
+def manifest() -> list[JSON]:
+    """ClusterRoles and ClusterRoleBindings, each as it is written."""
     return [
-        _binding(ADMINS, "cluster-admin", admins),
-        *(_binding(name, name, _CONTROLLER_MANAGER) for name in names),
+        _ROUTES,
+        _binding(_ROUTES["metadata"]["name"], _ROUTES["metadata"]["name"], _group("system:nodes")),
+        _binding(ADMINS, "cluster-admin", _group(ADMINS)),
+        *(_binding(name, name, _CONTROLLER_MANAGER) for name in map("system:controller:{}".format, _CONTROLLERS)),
     ]
+
+
+def _group(name: str) -> JSON:
+    return {"kind": "Group", "apiGroup": _GROUP, "name": name}
 
 
 def _binding(name: str, role: str, subject: JSON) -> JSON:
     return {
         "kind": "ClusterRoleBinding",
-        "apiVersion": f"{_GROUP}/v1",
+        "apiVersion": _VERSION,
         "metadata": {"name": name},
         "subjects": [subject],
         "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": role},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import time
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from twinstack.client import kubeconfig
-from twinstack.cluster import certificates, laying, state
+from twinstack.cluster import certificates, laying, policy, state
 from twinstack.cluster.parts import cluster_parts
 from twinstack.cluster.readiness import age
 from twinstack.cluster.state import ClusterPaths
 from twinstack.cluster.supervisor import describe_exit, restart_delay
 from twinstack.cluster.up import duration
 from twinstack.cluster.wishes import Wishes, configure
+from twinstack.server.authorization.rbac import bootstrap_policy
 
 
 def test_a_cluster_never_takes_the_namespaces_of_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -55,6 +58,14 @@ def test_what_is_no_clusters_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_
     assert state.clusters() == ["empty", "half", "whole"]
 
 
+def who(config: Any) -> tuple[str, list[str]]:
+    """User and groups of a kubeconfig's certificate."""
+    data = base64.b64decode(config["users"][0]["user"]["client-certificate-data"])
+    subject = x509.load_pem_x509_certificate(data).subject
+    groups = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value), groups
+
+
 @pytest.mark.parametrize("family", ["dual", "ipv4", "ipv6"])
 def test_certificates_and_kubeconfigs(tmp_path: Path, family: str) -> None:
     paths = ClusterPaths("demo", tmp_path)
@@ -65,8 +76,16 @@ def test_certificates_and_kubeconfigs(tmp_path: Path, family: str) -> None:
     addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
     first = {str(block.address(1)) for block in cluster.service_cidrs}
     assert addresses == {"127.0.0.1", "::1", *map(str, cluster.switch_addresses), *first}
-    people: Any = yaml.safe_load(paths.kubeconfig.read_text())
-    assert people == json.loads((paths.kubeconfigs / "admin.json").read_text())
+    assert who(yaml.safe_load(paths.kubeconfig.read_text())) == ("kubernetes-admin", ["kubeadm:cluster-admins"])
+    files = {path.stem: who(json.loads(path.read_text())) for path in paths.kubeconfigs.iterdir()}
+    assert files == {
+        "admin": ("kubernetes-super-admin", ["system:masters"]),
+        "controllers": ("system:kube-controller-manager", []),
+        "scheduler": ("system:kube-scheduler", []),
+        "proxy": ("system:kube-proxy", []),
+        "node-1": ("system:node:demo-1", ["system:nodes"]),
+        "node-2": ("system:node:demo-2", ["system:nodes"]),
+    }
     assert kubeconfig.load(str(paths.kubeconfig)).server == "https://127.0.0.1:7443"
     node = kubeconfig.load(str(paths.kubeconfigs / "node-2.json"))
     assert node.server == ("https://[fd00:30::1]:7443" if family == "ipv6" else "https://172.30.0.1:7443")
@@ -75,6 +94,14 @@ def test_certificates_and_kubeconfigs(tmp_path: Path, family: str) -> None:
     assert (paths.pki / "ca.crt").read_bytes() == authority
     secret = [path for path in tmp_path.rglob("*") if path.suffix in (".key", ".json") or path.name == "kubeconfig"]
     assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
+
+
+def test_what_is_bound_is_there() -> None:
+    """Every binding of a cluster is of a role that the server makes, or of one beside it."""
+    items = policy.manifest()
+    roles = {role["metadata"]["name"] for role in bootstrap_policy.read().roles}
+    roles |= {item["metadata"]["name"] for item in items if item["kind"] == "ClusterRole"}
+    assert {item["roleRef"]["name"] for item in items if "roleRef" in item} <= roles
 
 
 def test_flags_of_parts() -> None:
