@@ -8,13 +8,14 @@ import ssl
 import statistics
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bench.apiserver.measured import Measured
 from tests.server_process import TOKEN
 
 JSON = dict[str, Any]
 MERGE = "application/merge-patch+json"
+MARK = b'"bench-seq":"'  # begins the value that `patches` set
 
 
 class Call(NamedTuple):
@@ -90,19 +91,17 @@ def latencies(waits: list[float]) -> dict[str, float]:
 
 
 class Watch(asyncio.Protocol):
-    """Holds one stream; counts what arrives and when. `mark` begins what is looked for."""
+    """Holds one stream; notes what arrives of `patches`, and when."""
 
-    def __init__(self, path: str, mark: bytes) -> None:
+    def __init__(self, path: str) -> None:
         self._request = head(Call("GET", path))
-        self._mark = mark
         self._rest = b""
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.seen: list[tuple[bytes, float]] = []  # the quoted text behind each mark, and its time
+        self.seen: list[tuple[bytes, float]] = []  # the value of each event, and its time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if not self.started.done():
@@ -110,17 +109,17 @@ class Watch(asyncio.Protocol):
                 raise SystemExit(f"watch: {data[:500]!r}")
             self.started.set_result(None)
         now, data = time.perf_counter(), self._rest + data
-        *found, last = data.split(self._mark)
+        *found, last = data.split(MARK)
         for text in [*found[1:], last] if found else []:
             if b'"' in text:
                 self.seen.append((text[: text.index(b'"')], now))
         whole = not found or b'"' in last
-        self._rest = data[-len(self._mark) :] if whole else self._mark + last
+        self._rest = data[-len(MARK) :] if whole else MARK + last
 
 
-async def watch(port: int, tls: ssl.SSLContext, path: str, mark: bytes) -> Watch:
+async def watch(port: int, tls: ssl.SSLContext, path: str) -> Watch:
     loop = asyncio.get_running_loop()
-    _, held = await loop.create_connection(lambda: Watch(path, mark), "127.0.0.1", port, ssl=tls)
+    _, held = await loop.create_connection(lambda: Watch(path), "127.0.0.1", port, ssl=tls)
     await held.started
     return held
 
@@ -155,4 +154,4 @@ def patches(count: int, among: int, tag: str) -> list[Call]:
 
 
 def _annotation(value: str) -> bytes:
-    return json.dumps({"metadata": {"annotations": {"bench": value}}}).encode()
+    return json.dumps({"metadata": {"annotations": {"bench-seq": value}}}).encode()
