@@ -9,7 +9,8 @@ from pathlib import Path
 
 def commits(directory: Path, sizes: list[int], count: int) -> dict[str, float]:
     """`count` transactions of one row of each size in bytes: how many a second, CPU milliseconds each."""
-    connection = sqlite3.connect(directory / "floor.db", isolation_level=None)
+    path = directory / f"floor-{time.monotonic_ns()}.db"
+    connection = sqlite3.connect(path, isolation_level=None)
     for line in ("PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"):
         connection.execute(line)
     connection.execute("CREATE TABLE records (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB)")
