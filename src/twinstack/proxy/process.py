@@ -27,6 +27,7 @@ from twinstack.proxy.writer import Writer, foreign_proxies
 
 _BIND_RETRY = 5.0  # seconds
 _NODE_PATIENCE = 5.0  # seconds for the Node to be known before something is told of it
+_LAST_WORD = 1.0  # seconds for an event to be sent before the end
 _FILE_INTERVAL = 5.0  # seconds between looks at the configuration file
 _FAILED_TO_BIND = {"healthz": "FailedToStartProxierHealthcheck", "metrics": "FailedToStartMetricServer"}
 _SETTLING = 1.0  # seconds until what was read at the start is taken for permanent
@@ -123,6 +124,7 @@ class Proxy:
                 if not failed:
                     await self._tell_node(_FAILED_TO_BIND[name], message)
                 if self.configuration.bind_hard:
+                    await asyncio.sleep(_LAST_WORD)
                     raise Ended(message) from None
                 if not failed:
                     log.error("%s; trying again", message)
@@ -139,7 +141,6 @@ class Proxy:
                 await self.tracker.nodes.synced()
         if self.tracker.node is not None:
             self.events.event(self.tracker.node, "Warning", reason, message)
-            await asyncio.sleep(0)
 
     def _health_pages(self) -> web.Pages:
         return {"/healthz": self.health.healthz, "/livez": self.health.livez}

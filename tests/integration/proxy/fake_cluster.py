@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import socket
 from collections import defaultdict
@@ -27,11 +28,22 @@ RANGES = ServiceCIDR(
 )
 
 
+class Mood(enum.Enum):
+    """How the server answers."""
+
+    WELL = enum.auto()
+    GARBAGE = enum.auto()  # bytes that are no events
+    NONSENSE = enum.auto()  # events that are no objects
+    SILENT = enum.auto()
+    GONE = enum.auto()  # hangs up
+
+
 class FakeCluster:
     """Objects by resource and key. Start it in a running loop."""
 
     def __init__(self, bed: Bed) -> None:
         self._socket = bed.on_node(lambda: socket.create_server(("127.0.0.1", 0)))
+        self.mood = Mood.WELL
         self.events: list[dict[str, Any]] = []
         self.selectors: dict[str, str] = {}
         self._objects: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
@@ -59,6 +71,12 @@ class FakeCluster:
         self._server.close()
         await self._stub.stop()
 
+    def become(self, mood: Mood) -> None:
+        """Answer so from now on; whoever is connected has to ask again."""
+        self.mood = mood
+        self._watchers.clear()
+        self._stub.drop_all()
+
     def put(self, resource: str, obj: Object) -> None:
         body: dict[str, Any] = msgspec.to_builtins(obj)
         known = obj.key in self._objects[resource]
@@ -76,6 +94,9 @@ class FakeCluster:
                 watcher.send((kind, body))
 
     async def _behave(self, call: Call, reply: Reply) -> None:
+        if self.mood is not Mood.WELL:
+            await self._misbehave(reply)
+            return
         resource = call.path.rsplit("/", 1)[1]
         if call.method == "POST":
             self.events.append(json.loads(call.body))
@@ -89,3 +110,18 @@ class FakeCluster:
         reply.send(("BOOKMARK", {"kind": "Object", "metadata": end}))
         self._watchers[resource].append(reply)
         await asyncio.Event().wait()
+
+    async def _misbehave(self, reply: Reply) -> None:
+        match self.mood:
+            case Mood.GARBAGE:
+                reply.begin()
+                reply.raw(b"<html>\n")
+                reply.end()
+            case Mood.NONSENSE:
+                reply.begin()
+                reply.raw(b'{"type":"ADDED","object":{"metadata":{"name":7},"spec":[]}}\n')
+                reply.end()
+            case Mood.SILENT:
+                await asyncio.Event().wait()
+            case _:
+                reply.drop()

@@ -12,16 +12,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.integration.proxy.bed import FAMILIES, NODE, NODE_CLIENT_SIDE, PORT, Bed, ask_datagram, cluster_ip, pod
-from tests.integration.proxy.fake_cluster import NODE_OBJECT, FakeCluster
+from tests.integration.proxy.fake_cluster import NODE_OBJECT, FakeCluster, Mood
 from tests.unit.dataplane.objects import endpoint, service, slice_
 
 from twinstack.api.core import Node, NodeSpec, ServicePort, Taint
 from twinstack.api.discovery import EndpointPort, EndpointSlice
-from twinstack.api.times import now
 from twinstack.ip import IPFamily
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.writer import remove_tables
@@ -43,7 +43,8 @@ WEB = service(
 def behind(family: IPFamily, *numbers: int) -> EndpointSlice:
     ports = [EndpointPort(name="http", port=PORT), EndpointPort(name="dns", protocol="UDP", port=PORT)]
     found = slice_("web", family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=ports)
-    found.metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"] = now()
+    stamp = datetime.now(UTC).isoformat()  # to the microsecond: one of whole seconds may lie before the proxy's start
+    found.metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"] = stamp
     return found
 
 
@@ -105,7 +106,7 @@ class World:
                 process.terminate()
                 await asyncio.wait_for(process.communicate(), 10)
 
-    async def answers(self, family: IPFamily, expected: str | None = None, *, within: float = 5) -> str:
+    async def answers(self, family: IPFamily, expected: str | None = None, *, within: float = 30) -> str:
         """Who answers at the Service's address; waits for `expected`, or for an answer at all."""
         deadline = time.monotonic() + within
         while True:
@@ -129,7 +130,16 @@ class World:
         head, _, body = answer.partition("\r\n\r\n")
         return head, body
 
-    async def metric(self, line: str, *, within: float = 5) -> None:
+    async def runs(self) -> None:
+        """Wait until the proxy shows its pages."""
+        for _ in range(1500):
+            with contextlib.suppress(OSError):
+                await self.page(10256, "/livez")
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the proxy does not run")
+
+    async def metric(self, line: str, *, within: float = 30) -> None:
         """Wait until the metrics have `line`: a change is counted a moment after packets obey it."""
         deadline = time.monotonic() + within
         while line not in (metrics := (await self.page(10249, "/metrics"))[1]):
@@ -203,6 +213,71 @@ def test_killed_and_restarted(bed: Bed, tmp_path: Path) -> None:
                     break
             assert cluster_ip(FAMILIES[0], 20) in shown[0]
             assert cluster_ip(family) + " . tcp" not in shown[1]
+
+    play(bed, tmp_path, scenario)
+
+
+def test_a_flush_while_the_proxy_is_dead_is_mended_at_its_return(bed: Bed, tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        async with world.proxy() as process:
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1))
+            bed.nft("flush", "ruleset")  # passes a table by that has an owner
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1), within=0)
+            process.kill()
+            await process.communicate()
+        bed.nft("flush", "ruleset")
+        assert "twinstack-proxy" not in bed.nft("list", "ruleset")
+        async with world.proxy():
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1), within=30)
+
+    play(bed, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("mood", [Mood.GARBAGE, Mood.NONSENSE, Mood.SILENT, Mood.GONE])
+def test_the_last_good_state_serves_while_the_api_server_is_ill(bed: Bed, tmp_path: Path, mood: Mood) -> None:
+    async def scenario(world: World) -> None:
+        async with world.proxy() as process:
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 1))
+            world.cluster.become(mood)
+            for family in FAMILIES:
+                world.cluster.put("endpointslices", behind(family, 2))
+            for _ in range(10):
+                await asyncio.sleep(0.15)
+                for family in FAMILIES:
+                    await world.answers(family, pod(family, 1), within=0)
+            assert (await world.page(10256, "/livez"))[0].startswith("HTTP/1.1 200 OK")
+            world.cluster.become(Mood.WELL)
+            for family in FAMILIES:
+                await world.answers(family, pod(family, 2), within=30)
+            process.terminate()
+            _, log = await asyncio.wait_for(process.communicate(), 30)
+            told = [line for line in log.decode().splitlines() if "WARN" in line and "endpointslices" in line]
+            assert len(told) <= 1, told  # one line a cause, if it lasts
+
+    play(bed, tmp_path, scenario)
+
+
+def test_ends_when_it_should(bed: Bed, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.yaml"
+    head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+    configuration.write_text(head)
+
+    async def scenario(world: World) -> None:
+        taken = bed.on_node(lambda: socket.create_server(("127.0.0.1", 10249)))
+        code, _, log = await world.output("--bind-address-hard-fail", "--healthz-bind-address", "")
+        assert (code, "cannot serve metrics on 127.0.0.1:10249" in log) == (1, True)
+        assert "FailedToStartMetricServer" in {event["reason"] for event in world.cluster.events}
+        taken.close()
+        async with world.proxy("--config", str(configuration)) as process:
+            await world.runs()
+            configuration.write_text(f"{head}hostnameOverride: {NODE}\n")
+            _, said = await asyncio.wait_for(process.communicate(), 30)
+            assert (process.returncode, "to be started again with it" in said.decode()) == (1, True)
+        await world.answers(FAMILIES[0], pod(FAMILIES[0], 1))  # the tables outlive the process
 
     play(bed, tmp_path, scenario)
 
