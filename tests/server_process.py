@@ -113,7 +113,7 @@ class Client:
         self.port = int(connection.sock.getsockname()[1])  # of its own end
 
     def call(
-        self, method: str, path: str, body: JSON | None = None, content_type: str = "application/json"
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
     ) -> tuple[int, JSON]:
         data = None if body is None else json.dumps(body)
         self._connection.request(method, path, data, AUTHORIZED | {"Content-Type": content_type})

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import systemcalls
@@ -246,7 +247,7 @@ def test_a_kill_loses_nothing_and_gives_nothing_twice(tmp_path: Path) -> None:
 
 
 LOG = "/state.db-wal"
-WRITES = 40 if SOAK else 10  # of each client
+WRITES = 40 if SOAK else 4  # of each client
 TRACED_CLIENTS = 6
 
 
@@ -287,19 +288,30 @@ def test_a_sync_of_the_log_stands_before_every_answer_to_a_write(tmp_path: Path)
 
 
 def write_all_ways(client: Client, name: str) -> list[str]:
-    """Create, change, replace and delete; returns the names in the order of the requests."""
-    path = f"{CONFIG_MAPS}/{name}"
-    code, answer = client.call("POST", CONFIG_MAPS, {"metadata": {"name": name}})
-    assert code == 201, answer.get("message")
-    code, answer = client.call("PATCH", path, {"data": {"a": "b"}}, MERGE)
-    assert code == 200, answer.get("message")
-    code, answer = client.call("PUT", path, answer | {"data": {"c": "d"}})
-    assert code == 200, answer.get("message")
-    code, answer = client.call("DELETE", path)
-    assert code == 200, answer.get("message")
-    code, answer = client.call("POST", SERVICES, service(f"{name}-s"))
-    assert code == 201, answer.get("message")
-    return [name, name, name, name, f"{name}-s"]
+    """Every verb, and every kind of patch; returns the names in the order of the requests."""
+    path, written = f"{CONFIG_MAPS}/{name}", []
+
+    def write(method: str, url: str, body: Any = None, content_type: str = "application/json") -> JSON:
+        code, answer = client.call(method, url, body, content_type)
+        assert code in (200, 201), answer.get("message")
+        written.append(f"{name}-s" if url.startswith(SERVICES) else name)
+        return answer
+
+    write("POST", CONFIG_MAPS, {"metadata": {"name": name, "labels": {"of": name}}})
+    write("PATCH", path, {"data": {"a": "b"}}, MERGE)
+    write("PATCH", path, {"data": {"a": "c"}}, "application/strategic-merge-patch+json")
+    changed = write("PATCH", path, [{"op": "add", "path": "/data/b", "value": "d"}], "application/json-patch+json")
+    write("PUT", path, changed | {"data": {"c": "d"}})
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"e": "f"}}
+    write("PATCH", f"{path}?fieldManager=x", config, "application/apply-patch+yaml")
+    write("DELETE", path)
+    write("POST", CONFIG_MAPS, {"metadata": {"name": name, "labels": {"of": name}}})
+    write("DELETE", f"{CONFIG_MAPS}?labelSelector=of%3D{name}")
+    write("POST", SERVICES, service(f"{name}-s"))
+    status = {"status": {"conditions": [{"type": "A", "status": "True", "reason": "B", "message": ""}]}}
+    write("PATCH", f"{SERVICES}/{name}-s/status", status, MERGE)
+    write("DELETE", f"{SERVICES}/{name}-s")
+    return written
 
 
 @pytest.mark.parametrize(
