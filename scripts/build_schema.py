@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "src/twinstack/api/schema.json"
-FIELD = re.compile(r"(\d+)(\^|[A-Za-z0-9$]*):(\[\]|\{\})?([A-Za-z.]+)(\?)?")
+FIELD = re.compile(r"(\d+)(\^|[A-Za-z0-9$-]*):(\[\]|\{\})?([A-Za-z.]+)(\?)?")
 
 SCALARS = {
     ("string", ""): "string",
@@ -39,6 +39,7 @@ WRAPPERS = {
     "meta.v1.FieldsV1": "any",
     "runtime.RawExtension": "any",
     "util.intstr.IntOrString": "int-or-string",
+    "apiextensions.v1.CustomResourceSubresourceStatus": "any",
     "apiextensions.v1.JSON": "any",
     "apiextensions.v1.JSONSchemaPropsOrArray": "any",
     "apiextensions.v1.JSONSchemaPropsOrBool": "any",
@@ -167,7 +168,7 @@ def build(openapi: dict[str, Any]) -> dict[str, Any]:
         if name in messages:
             own = {field.name: field.number for field in messages[name]}
             for field, wire in flatten(name, messages).items():
-                if field in own:
+                if own.get(field):
                     fields[field]["number"] = own[field]
                 if wire.pointer:
                     fields[field]["pointer"] = True

@@ -20,11 +20,16 @@ import pytest
 
 from twinstack.api.decoding import decode_object
 from twinstack.api.errors import StatusError
-from twinstack.api.resources import resource
+from twinstack.api.resources import RESOURCES, Resource, resource
 from twinstack.api.schema import check
 from twinstack.server.patching import patched
 
 JSON = dict[str, Any]
+
+
+def _resource_of(type_name: str) -> Resource:
+    found = next((row for row in RESOURCES if row.schema == type_name), None)
+    return found or Resource(plural="", kind=type_name.rpartition(".")[2], schema=type_name)
 
 
 def samples(name: str) -> list[JSON]:
@@ -57,7 +62,7 @@ def test_patches(case: JSON) -> None:
 
     def patch() -> tuple[JSON, list[str]]:
         body = case["patch"].encode()
-        return patched(case["base"], body, case["content_type"], case["type"], case["validation"])
+        return patched(case["base"], body, case["content_type"], _resource_of(case["type"]), case["validation"])
 
     if "result" in case:
         assert patch()[0] == case["result"]

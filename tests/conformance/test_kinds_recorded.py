@@ -78,7 +78,7 @@ class Server:
                     "uid": version.decode()["metadata"]["uid"],
                 }
             else:
-                obj, warnings = patched(version.decode(), body, step["content_type"], row.schema, step["validation"])
+                obj, warnings = patched(version.decode(), body, step["content_type"], row, step["validation"])
             plan = self.planner.update(route, obj, version, user, options)
         self.store.commit(plan.operations)
         written = plan.written([self.store.revision] * len(plan.operations))

@@ -10,12 +10,14 @@ from typing import Any
 
 from twinstack.api import jsontext
 from twinstack.api.errors import StatusError, bad_request, go_value, unsupported_media_type
+from twinstack.api.objects import check_object
 from twinstack.api.resources import Resource
 from twinstack.api.schema import TypeMismatch, check, get_type, kind_of, type_of_kind
 
 JSON = dict[str, Any]
 
 MEDIA_TYPES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_TEXT_TYPES = MEDIA_TYPES[:2]  # of objects whose kinds are defined by others
 _DELETE_OPTIONS = "meta.v1.DeleteOptions"
 _SCHEME = "pkg/api/legacyscheme/scheme.go:30"
 _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
@@ -58,8 +60,9 @@ def decode_object(
     is meta/v1 DeleteOptions. Raises StatusError 400, and 415 for other media types.
     """
     media_type = content_type.partition(";")[0].strip().lower() or MEDIA_TYPES[0]
-    if media_type not in MEDIA_TYPES:
-        accepted = ", ".join(MEDIA_TYPES)
+    known = MEDIA_TYPES if resource is None or resource.custom is None else _TEXT_TYPES
+    if media_type not in known:
+        accepted = ", ".join(known)
         raise unsupported_media_type(
             f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         )
@@ -70,10 +73,17 @@ def decode_object(
         raise _unrecognized(error, resource, body) from error
     if resource is None:
         return _delete_options(value)
-    _resolve(value, resource)
+    if resource.custom is None:
+        _resolve(value, resource)
+    else:
+        _check_custom_type(value, resource, body)
     obj, findings = _checked(value, resource)
     if media_type == MEDIA_TYPES[0] and jsontext.has_repeated_keys(body, value):
-        findings = _findings(jsontext.decode_pairs(body), resource.schema, "")
+        pairs = jsontext.decode_pairs(body)
+        if resource.custom is None:
+            findings = _findings(pairs, resource.schema, "")
+        else:
+            findings = [*_repeated(pairs, ""), *findings]
     if validation == "Strict":
         if repeated:
             lines = "\n".join(f"  {line}" for line in repeated)
@@ -145,9 +155,22 @@ def _resolve(value: JSON, resource: Resource) -> None:
     raise _cannot_be_handled(value, resource, problem)
 
 
+def _check_custom_type(value: JSON, resource: Resource, body: bytes) -> None:
+    """Nothing is filled in; another version of the kind is refused here, another kind by validation."""
+    for name, word in (("kind", "Kind"), ("apiVersion", "apiVersion")):
+        if not value.get(name):
+            shown = body.decode("utf-8", "replace")
+            raise _unrecognized(_Unrecognized(f"Object '{word}' is missing in '{shown}'"), resource, body)
+    if value["apiVersion"] != resource.group_version:
+        raise bad_request(
+            f"the API version in the data ({value['apiVersion']}) does not match the expected API version"
+            f" ({resource.group_version})"
+        )
+
+
 def _checked(value: JSON, resource: Resource) -> tuple[JSON, list[str]]:
     try:
-        return check(value, resource.schema)
+        return check_object(value, resource)
     except TypeMismatch as error:
         raise _cannot_be_handled(value, resource, str(error)) from error
 
@@ -205,6 +228,23 @@ def _findings(value: Any, type_name: str, path: str) -> list[str]:
         seen.add(name)
         inner = field.type if field.is_object else ""
         findings += _inner_findings(item, inner, re.findall(r"\[\]|\{\}", field.container), where)
+    return findings
+
+
+def _repeated(value: Any, path: str) -> list[str]:
+    """Keys that stand twice anywhere in a value read as Pairs."""
+    if isinstance(value, list):
+        return [found for i, item in enumerate(value) for found in _repeated(item, f"{path}[{i}]")]
+    if not isinstance(value, jsontext.Pairs):
+        return []
+    seen: set[str] = set()
+    findings: list[str] = []
+    for name, item in value.pairs:
+        where = f"{path}.{name}" if path else name
+        if name in seen:
+            findings.append(f'duplicate field "{where}"')
+        seen.add(name)
+        findings += _repeated(item, where)
     return findings
 
 

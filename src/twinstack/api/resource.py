@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from twinstack.api.structural.kind import CustomKind
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 NO_COLLECTION_DELETE = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
@@ -43,6 +48,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     returns_deleted: bool = False  # DELETE answers with the object, not with a Status
     deprecated: str = ""  # the warning that every answer carries
     storage: str = ""
+    custom: CustomKind | None = None  # what defines the kind, if it is not built in; `schema` then begins with a slash
 
     @property
     def group_version(self) -> str:
@@ -50,7 +56,11 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def singular(self) -> str:
-        return self.kind.lower()
+        return self.kind.lower() if self.custom is None else self.custom.singular
+
+    @property
+    def list_kind(self) -> str:
+        return f"{self.kind}List" if self.custom is None else self.custom.list_kind
 
     @property
     def has_status(self) -> bool:

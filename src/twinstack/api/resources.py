@@ -118,6 +118,7 @@ _node = _group("node.k8s.io")
 _admission = _group("admissionregistration.k8s.io")
 _resource = _group("resource.k8s.io")
 _discovery = _group("discovery.k8s.io")
+_extensions = _group("apiextensions.k8s.io")
 
 # How many kinds are: of the cluster, with a generation, made by PUT, shown when deleted.
 _CLUSTER: dict[str, Any] = {"namespaced": False}
@@ -258,6 +259,16 @@ RESOURCES: tuple[Resource, ...] = (
     _admission("validatingadmissionpolicies", "ValidatingAdmissionPolicy", _STATUS, **_EXTENDING),
     _admission("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", **_EXTENDING),
     _admission("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", **_EXTENDING),
+    _extensions(
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        _STATUS,
+        short_names=("crd", "crds"),
+        categories=("api-extensions",),
+        **_CLUSTER,
+        **_COUNTED,
+        **_VERSIONED,
+    ),
     _scheduling("priorityclasses", "PriorityClass", short_names=("pc",), **_CLUSTER, **_COUNTED),
     _coordination("leases", "Lease", **_UPSERT, **_VERSIONED),
     _node("runtimeclasses", "RuntimeClass", **_CLUSTER, **_VERSIONED),

@@ -312,13 +312,13 @@ _ALIASES = {("pods", "spec.host"): "spec.nodeName"}
 def _supported(resource: Resource) -> set[str]:
     """Cluster-scoped kinds with fields of their own do not offer a namespace."""
     common = {"metadata.name", "metadata.namespace"}
-    if resource.fields and not resource.namespaced:
+    if (resource.fields or resource.custom is not None) and not resource.namespaced:
         common = {"metadata.name"}
     return common | set(resource.fields)
 
 
 def _unsupported(field: str, resource: Resource) -> StatusError:
-    if resource.fields:
+    if resource.fields or resource.custom is not None:
         return bad_request(f"field label not supported: {field}")
     return bad_request(f'{go_value(field)} is not a known field selector: only "metadata.name", "metadata.namespace"')
 

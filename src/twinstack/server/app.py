@@ -15,6 +15,7 @@ from twinstack.server.authentication import ANONYMOUS, Authenticator
 from twinstack.server.authorization.decisions import Authorizer
 from twinstack.server.authorization.refusals import require
 from twinstack.server.authorization.requests import attributes_of
+from twinstack.server.customresources.catalogue import Catalogue
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
@@ -56,6 +57,7 @@ class App:
         subresources: Mapping[str, RouteHandler],
         reviews: Mapping[str, RouteHandler] | None = None,
         pages: Sequence[Page] = (),
+        catalogue: Catalogue | None = None,
         downloads: Mapping[str, Download] | None = None,
         inflight: Inflight | None = None,
         anonymous: bool = True,
@@ -69,13 +71,14 @@ class App:
         self._subresources = subresources
         self._reviews = reviews or {}
         self._pages = tuple(pages)
+        self._catalogue = catalogue or Catalogue()
         self._downloads = downloads or {}
         self._inflight = inflight or Inflight(counters)
         self._anonymous = anonymous
 
     async def __call__(self, request: Request) -> Answer:
         started = time.perf_counter()
-        route = routing.parse(request.path)
+        route = routing.parse(request.path, self._catalogue.rows)
         verb, refused = _verb(request, route)
         kind = self._counters.begin(verb)
         try:
@@ -130,7 +133,7 @@ class App:
             if request.method in ("GET", "HEAD"):
                 return page
             raise routing.method_not_allowed()
-        if routing.is_api_path(request.path):
+        if routing.is_api_path(request.path, self._catalogue.groups):
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         return Response(
             status=404,
@@ -144,11 +147,11 @@ class App:
         if path == "/version":
             return Response(status=200, body=version_document())
         if path == "/openapi/v2":
-            return openapi.answer(request)
+            return openapi.answer(request, self._catalogue.resources)
         if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
             from twinstack.server import openapi_v3  # rarely asked for
 
-            return openapi_v3.answer(request)
+            return openapi_v3.answer(request, self._catalogue.custom)
         if path == "/metrics":
             return Response(status=200, body=self._counters.text(), content_type=metrics.CONTENT_TYPE)
         for page in (self._discovery.answer, self._health.answer, *self._pages):

@@ -14,6 +14,7 @@ import msgspec
 from twinstack.api.errors import StatusError, conflict
 from twinstack.api.resources import Resource
 from twinstack.api.times import format_time, parse_time
+from twinstack.server.customresources.ending import hold_definition
 from twinstack.server.objectmeta import bump_generation
 from twinstack.server.options import DeleteOptions
 
@@ -64,6 +65,8 @@ def decide(resource: Resource, obj: JSON, options: DeleteOptions, now: float) ->
     check_preconditions(resource, meta, options)
     if resource.kind == "Namespace" and not resource.group:
         return _delete_namespace(obj, options, now)
+    if resource.kind == "CustomResourceDefinition" and not meta.get("deletionTimestamp"):
+        hold_definition(obj, now)
     graceful = resource.kind == "Pod" and not resource.group
     if graceful and meta.get("deletionTimestamp"):
         if not meta.get("deletionGracePeriodSeconds"):  # 0: it was marked, and its removal failed

@@ -1,4 +1,4 @@
-"""Which APIs there are: discovery documents in both forms, built once from the resource table.
+"""Which APIs there are: discovery documents in both forms, built from the table of resources when it has changed.
 
 Aggregated (apidiscovery.k8s.io, KEP-3352) at `/api` and `/apis` for clients that ask for it, the older forms
 for others and for single groups and versions.
@@ -14,6 +14,7 @@ from typing import Any
 
 from twinstack.api.resources import RESOURCES, Resource, Subresource
 from twinstack.server.accept import MediaType, media_types
+from twinstack.server.customresources.catalogue import Catalogue, version_rank
 from twinstack.server.messages import Request, Response
 
 JSON = dict[str, Any]
@@ -28,12 +29,23 @@ class Discovery:
     short name means.
     """
 
-    def __init__(self, address: str, resources: Sequence[Resource] = RESOURCES) -> None:
+    def __init__(self, address: str, catalogue: Catalogue | None = None) -> None:
+        self._address = address
+        self._catalogue = catalogue or Catalogue()
+        self._built = -1  # the state of the catalogue that the documents show
+
+    def _build(self) -> None:
+        """Make the documents, when what is served has changed."""
+        if self._built == self._catalogue.generation:
+            return
+        self._built = self._catalogue.generation
         groups: dict[str, dict[str, list[Resource]]] = {}
-        for resource in resources:
+        for resource in self._catalogue.resources:
             groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(resource)
+        for name in {row.group for row in self._catalogue.custom}:
+            groups[name] = dict(sorted(groups[name].items(), key=lambda entry: version_rank(entry[0])))
         core = groups.pop("", {})
-        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
+        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address}]
         documents: dict[str, JSON] = {
             "/api": {"kind": "APIVersions", "versions": list(core), "serverAddressByClientCIDRs": addresses},
             "/apis": {
@@ -58,6 +70,9 @@ class Discovery:
     def answer(self, request: Request) -> Response | None:
         """The document at a path, with or without a slash at the end; None when there is none."""
         path = request.path.rstrip("/")
+        if not path.startswith("/api"):
+            return None
+        self._build()
         body = self._legacy.get(path)
         if body is None:
             return None
@@ -138,8 +153,11 @@ def _resource_entry(resource: Resource) -> JSON:
 
 def _storage_hash(resource: Resource) -> str:
     """Changes when objects are stored under another version: clients then read them anew."""
-    stored = next(row for row in RESOURCES if row.prefix == resource.prefix)
-    name = f"{stored.group}/{stored.version}/{stored.kind}"
+    if resource.custom is not None:
+        name = f"{resource.group}/{resource.custom.storage}/{resource.kind}"
+    else:
+        stored = next(row for row in RESOURCES if row.prefix == resource.prefix)
+        name = f"{stored.group}/{stored.version}/{stored.kind}"
     return base64.b64encode(hashlib.sha256(name.encode()).digest()[:8]).decode()
 
 

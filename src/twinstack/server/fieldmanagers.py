@@ -16,9 +16,9 @@ from twinstack.api.fieldsets.checking import ShapeError, check_shape
 from twinstack.api.fieldsets.lastapplied import KUBECTL, applied_by_kubectl
 from twinstack.api.fieldsets.managers import BEFORE_FIRST_APPLY, Conflicts, Kind, ManagedFieldsError, Manager, Managers
 from twinstack.api.fieldsets.sets import has, path_text, set_of
-from twinstack.api.fieldsets.topology import topology_of
+from twinstack.api.objects import check_object, nothing, topology
 from twinstack.api.resources import Resource
-from twinstack.api.schema import TypeMismatch, check, zero_object
+from twinstack.api.schema import TypeMismatch
 from twinstack.server.messages import Route
 from twinstack.server.options import WriteOptions
 from twinstack.server.strategy.registry import strategy_for
@@ -30,26 +30,38 @@ _OURSELVES = "kube-apiserver"
 _REPLICAS = ("f:spec", "f:replicas")
 
 
-@functools.cache
 def _kind(row: Resource, subresource: str) -> Kind:
-    reset = strategy_for(row).reset_fields(row, subresource)
-    return Kind(topology_of(row.schema), row.group_version, reset)
+    if row.custom is not None:
+        return row.custom.keep(("managers", subresource), lambda: _make_kind(row, subresource))
+    return _built_in_kind(row, subresource)
 
 
 @functools.cache
-def _nothing(schema: str) -> JSON:
-    return zero_object(schema)
+def _built_in_kind(row: Resource, subresource: str) -> Kind:
+    return _make_kind(row, subresource)
+
+
+def _make_kind(row: Resource, subresource: str) -> Kind:
+    return Kind(topology(row), row.group_version, strategy_for(row).reset_fields(row, subresource))
+
+
+def _replicas_path(row: Resource) -> tuple[str, ...]:
+    if row.custom is None:
+        return _REPLICAS
+    from twinstack.server.customresources.scale import replicas_path
+
+    return tuple(f"f:{name}" for name in replicas_path(row.custom))
 
 
 def track_creation(row: Resource, obj: JSON, supplied: Entries | None, options: WriteOptions, now: str) -> None:
     """Enter who creates `obj`, beside the entries that the body came with."""
     who = fields.updater(options.field_manager or _OURSELVES, row.group_version)
-    nothing, kind = _nothing(row.schema), _kind(row, "")
+    nobody, kind = nothing(row), _kind(row, "")
     before = _read(supplied) if supplied else {}
     if before:
-        after = fields.updated(nothing, obj, before, who, now, kind)
+        after = fields.updated(nobody, obj, before, who, now, kind)
     else:
-        after = fields.created(nothing, obj, who, now, kind)
+        after = fields.created(nobody, obj, who, now, kind)
     if after:
         obj["metadata"]["managedFields"] = fields.encode(after)
 
@@ -115,7 +127,7 @@ class Application:
         self._body = body
         self._config = config
         self._options = options
-        self._topology = topology_of(body.schema)
+        self._topology = topology(body)
         meta = config.get("metadata")
         self._check(meta if isinstance(meta, dict) else {})
 
@@ -132,8 +144,7 @@ class Application:
 
     def create(self, now: str) -> tuple[JSON, Entries]:
         """The new object and its entries."""
-        nothing = _nothing(self._body.schema)
-        return self._apply(nothing, {}, _kind(self._body, ""), "", now)
+        return self._apply(nothing(self._body), {}, _kind(self._body, ""), "", now)
 
     def update(self, route: Route, live: JSON, now: str) -> tuple[JSON, Entries]:
         """The object with the configuration, and its entries."""
@@ -141,23 +152,24 @@ class Application:
         kind = _kind(route.resource, route.subresource)
         if not managers:
             who = fields.updater(BEFORE_FIRST_APPLY, kind.api_version, route.subresource)
-            managers = fields.updated(_nothing(route.resource.schema), live, {}, who, now, kind)
+            managers = fields.updated(nothing(route.resource), live, {}, who, now, kind)
         return self._apply(live, managers, kind, route.subresource, now)
 
     def update_scale(self, route: Route, live: JSON, scale: JSON, now: str) -> tuple[JSON, Entries]:
         """The Scale of `live` with the configuration, and the entries of `live`."""
         row = route.resource
         managers = fields.decode(live["metadata"].get("managedFields") or [], trusted=True)
-        replicas = set_of(_REPLICAS)
+        path = _replicas_path(row)
+        replicas, own = set_of(_REPLICAS), set_of(path)
         owners = {
             who: fields.Owned(replicas, self._body.group_version, owned.time)
             for who, owned in managers.items()
-            if has(owned.fields, _REPLICAS)
+            if has(owned.fields, path)
         }
         kind = Kind(self._topology, self._body.group_version, {})
         merged, entries = self._apply(scale, owners, kind, route.subresource, now)
         after = fields.decode(entries, trusted=True)
-        return merged, fields.encode(fields.with_field(managers, after, replicas, row.group_version))
+        return merged, fields.encode(fields.with_field(managers, after, own, row.group_version))
 
     def _apply(self, live: JSON, managers: Managers, kind: Kind, subresource: str, now: str) -> tuple[JSON, Entries]:
         who = fields.applier(self._options.field_manager, subresource)
@@ -167,7 +179,7 @@ class Application:
         except Conflicts as conflicts:
             raise _conflict(conflicts) from conflicts
         try:
-            obj, _ = check(merged, self._body.schema)
+            obj, _ = check_object(merged, self._body)
         except TypeMismatch as error:
             name = self._name(self._config.get("metadata") or {})
             problem = f"failed to convert new typed object ({name}) to object: {error}"

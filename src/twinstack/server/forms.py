@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from twinstack.api.errors import bad_request, invalid
-from twinstack.api.schema import zero_object
+from twinstack.api.objects import nothing
 from twinstack.server.versions import Version, View
 
 JSON = dict[str, Any]
@@ -64,13 +64,17 @@ class Whole:
         self.name = f"object/{view.resource.group_version}"
         self._view = view
         self._kind, self._api_version = view.resource.kind, view.resource.group_version
+        self._list_kind = view.resource.list_kind
+        self._typed_items = view.resource.custom is not None
         self._type = b'"kind":"%b","apiVersion":"%b",' % (self._kind.encode(), self._api_version.encode())
 
     def item(self, version: Version) -> bytes:
         return self._view.show(version)
 
     def list_body(self, metadata: JSON, versions: Iterable[Version]) -> Sequence[bytes]:
-        head = {"kind": f"{self._kind}List", "apiVersion": self._api_version, "metadata": metadata}
+        head = {"kind": self._list_kind, "apiVersion": self._api_version, "metadata": metadata}
+        if self._typed_items:
+            return [encode(head)[:-1] + b',"items":[', b",".join(map(self._view.show, versions)), b"]}\n"]
         kind, start = self._type, 1 + len(self._type)
         bodies = [
             shown[start:] if (shown := self._view.show(version)).startswith(kind, 1) else _without_type(shown)
@@ -88,7 +92,7 @@ class Whole:
     def bookmark(self, revision: int, *, initial_events_end: bool) -> bytes:
         metadata = bookmark_metadata(revision, initial_events_end=initial_events_end)
         obj = {"kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
-        return event_frame("BOOKMARK", encode(zero_object(self._view.resource.schema) | obj))
+        return event_frame("BOOKMARK", encode(nothing(self._view.resource) | obj))
 
 
 def _without_type(value: bytes) -> bytes:

@@ -84,9 +84,13 @@ def bump_generation(meta: JSON) -> None:
     meta["generation"] = (meta.get("generation") or 0) + 1
 
 
-def content_changed(new: JSON, old: JSON, counted: Sequence[str] = ()) -> bool:
-    """Whether what a generation counts differs: all but metadata and status, and `counted` metadata fields."""
-    if any(new.get(name) != old.get(name) for name in new.keys() | old.keys() if name not in ("metadata", "status")):
+def content_changed(new: JSON, old: JSON, counted: Sequence[str] = (), *, status: bool = False) -> bool:
+    """Whether what a generation counts differs: all but metadata and status, and `counted` metadata fields.
+
+    `status`: it counts, too, being content like any other.
+    """
+    without = ("metadata",) if status else ("metadata", "status")
+    if any(new.get(name) != old.get(name) for name in new.keys() | old.keys() if name not in without):
         return True
     return any(new["metadata"].get(name) != old["metadata"].get(name) for name in counted)
 

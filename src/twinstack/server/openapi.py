@@ -24,13 +24,14 @@ _TITLE = "Kubernetes"
 _KIND_EXTENSION = "x-kubernetes-group-version-kind"
 
 
-def answer(request: Request) -> Response:
+def answer(request: Request, resources: Sequence[Resource] = RESOURCES) -> Response:
     """`/openapi/v2` in the first accepted form we have; 406 when there is none."""
+    resources = tuple(resources)
     for media in media_types(request.headers.get("accept", "")):
         if media.type in _PROTOBUF_TYPES:
-            return _cached(request, *protobuf_document(RESOURCES), _PROTOBUF)
+            return _cached(request, *protobuf_document(resources), _PROTOBUF)
         if media.type in _JSON_TYPES:
-            return _cached(request, *json_document(RESOURCES), "application/json")
+            return _cached(request, *json_document(resources), "application/json")
     text = f"406: Not Acceptable\n\nAvailable representations: application/json, {_PROTOBUF}"
     return Response(status=406, body=text.encode(), content_type="text/plain; charset=utf-8")
 

@@ -10,10 +10,12 @@ from typing import Any
 from twinstack.api import jsontext
 from twinstack.api.errors import StatusError, bad_request, invalid, invalid_object, unsupported_media_type
 from twinstack.api.gotext import go_print
+from twinstack.api.objects import check_object
 from twinstack.api.patches.jsonpatch import apply_json_patch
 from twinstack.api.patches.merge import apply_merge_patch
 from twinstack.api.patches.strategic import apply_strategic_merge
-from twinstack.api.schema import TypeMismatch, check, kind_of
+from twinstack.api.resources import Resource
+from twinstack.api.schema import TypeMismatch, kind_of
 
 JSON = dict[str, Any]
 
@@ -29,24 +31,30 @@ _GO_KINDS = {"number": "int64", "string": "string", "bool": "bool", "array": "sl
 
 
 def patched(
-    document: JSON, body: bytes, content_type: str, schema: str, field_validation: str
+    document: JSON, body: bytes, content_type: str, resource: Resource, field_validation: str
 ) -> tuple[JSON, list[str]]:
     """`document`, which is consumed, with the patch applied, and warnings about unknown fields.
 
-    `content_type` has no parameters; `schema` is the document's type in the schema table.
+    `content_type` has no parameters; the document is an object of `resource`.
     """
+    custom = resource.custom is not None
     if content_type == JSON_PATCH:
         result = apply_json_patch(document, _operations(body))
-        return _checked(result, schema, field_validation, lambda detail: _invalid(_as_json(result), detail))
+        return _checked(result, resource, field_validation, lambda detail: _invalid(_as_json(result), detail))
     if content_type == MERGE_PATCH:
         patch = _decode_map(body, _DECODING)
         merged = apply_merge_patch(document, patch)
-        return _checked(merged, schema, field_validation, lambda detail: _invalid(_as_json(merged), detail))
-    if content_type == STRATEGIC_PATCH:
+        return _checked(merged, resource, field_validation, lambda detail: _invalid(_as_json(merged), detail))
+    if content_type == STRATEGIC_PATCH and not custom:
         patch = _decode_map(body, "")
-        result = apply_strategic_merge(document, patch or {}, schema)
+        result = apply_strategic_merge(document, patch or {}, resource.schema)
         return _checked(
-            result, schema, field_validation, lambda detail: _invalid(go_print(patch), _converter_words(detail))
+            result, resource, field_validation, lambda detail: _invalid(go_print(patch), _converter_words(detail))
+        )
+    if custom:
+        accepted = ", ".join((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
+        raise unsupported_media_type(
+            f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         )
     raise unsupported_media_type("415: Unsupported Media Type")
 
@@ -82,12 +90,12 @@ def _yaml(body: bytes) -> tuple[Any, list[str]]:
 
 
 def _checked(
-    result: Any, schema: str, field_validation: str, refusal: Callable[[str], StatusError]
+    result: Any, resource: Resource, field_validation: str, refusal: Callable[[str], StatusError]
 ) -> tuple[JSON, list[str]]:
     if not isinstance(result, dict):
         raise refusal(f"json: cannot unmarshal {kind_of(result)} into Go value of type {_ANY_MAP}")
     try:
-        checked, findings = check(result, schema)
+        checked, findings = check_object(result, resource)
     except TypeMismatch as error:
         raise refusal(str(error)) from error
     if findings and field_validation == "Strict":

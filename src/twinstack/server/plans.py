@@ -189,7 +189,9 @@ class Planner:
         if (
             row.generation
             and route.subresource != "status"
-            and objectmeta.content_changed(result, old, strategy.counted_metadata)
+            and objectmeta.content_changed(
+                result, old, strategy.counted_metadata, status=row.custom is not None and not row.has_status
+            )
         ):
             objectmeta.bump_generation(result["metadata"])
         return self._store_update(route, plan, result, version, change.also, ctx)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from twinstack.api.errors import StatusError, qualified
-from twinstack.api.resources import RESOURCES, resource
+from twinstack.api.resources import resource
 from twinstack.ip import Address
 from twinstack.server import accessreviews, event_expiry, kubernetes_service, listeners, memory, storage
 from twinstack.server.accessreviews import AccessReviews
@@ -31,6 +31,7 @@ from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.backup.page import downloads
 from twinstack.server.bootstraptokens import BootstrapTokens
+from twinstack.server.customresources.controller import DefinitionController
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
 from twinstack.server.flags import authorization_modes, boolean
@@ -126,6 +127,7 @@ class Process:
             )
             self._background(self._repair.run())
             self._background(event_expiry.run(self._registry))
+            self._background(DefinitionController(self._registry).run())
             memory.settle()
             await self._stopping.wait()
             await self._leave()
@@ -167,7 +169,8 @@ class Process:
         app = App(
             authenticator=authenticator,
             authorizer=authorizer,
-            discovery=Discovery(self._public_endpoint()),
+            discovery=Discovery(self._public_endpoint(), registry.catalogue),
+            catalogue=registry.catalogue,
             health=self._health(),
             counters=counters,
             resources=ResourceHandler(registry),
@@ -215,7 +218,7 @@ class Process:
         """Stored objects by qualified resource name."""
         return {
             qualified(each.plural, each.group): len(self._registry.cache.collection(each))
-            for each in RESOURCES
+            for each in self._registry.catalogue.resources
             if "list" in each.verbs
         }
 

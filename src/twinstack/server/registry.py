@@ -18,14 +18,16 @@ from twinstack.api import times
 from twinstack.api.errors import StatusError, conflict, not_found
 from twinstack.api.resources import Resource, resource
 from twinstack.server import objectmeta, preconditions, subresources
+from twinstack.server.customresources.catalogue import Catalogue
+from twinstack.server.customresources.following import Following
 from twinstack.server.fieldmanagers import Application
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import DeleteOptions, WriteOptions, delete_options
 from twinstack.server.patching import APPLY_PATCH, applied_configuration, patched
 from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
-from twinstack.server.strategy.topology import copy_topology
 from twinstack.server.strategy.pod_accounts import ACCOUNTS, DEFAULT
+from twinstack.server.strategy.topology import copy_topology
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
 from twinstack.store import Conflict, Operation, Store, StoreError, TimedOut, Unavailable
@@ -67,6 +69,7 @@ class Registry:
 
     def __init__(self, store: Store, config: ServerConfig) -> None:
         self.cache = WatchCache()
+        self.catalogue = Catalogue()
         self.reader = CacheReader(self.cache)
         self.config = config
         self._store = store
@@ -75,7 +78,11 @@ class Registry:
 
     async def open(self) -> None:
         """Load everything and make the namespaces that every cluster has. Raises StoreError."""
-        self.cache.load(await self._store.open(self.cache.publish, self.cache.gap))
+        opened = await self._store.open(self.cache.publish, self.cache.gap)
+        following = Following(self.catalogue, self.cache)
+        following.load(opened.records)
+        self.cache.load(opened)
+        following.start()
         await self.current()
         for name in BOOTSTRAP_NAMESPACES:
             try:
@@ -153,7 +160,7 @@ class Registry:
 
         def modify(stored: JSON) -> tuple[JSON, list[str]]:
             document = shape.show(stored)
-            result, warnings = patched(document, patch_body, content_type, shape.body.schema, options.field_validation)
+            result, warnings = patched(document, patch_body, content_type, shape.body, options.field_validation)
             return shape.apply(stored, result), warnings
 
         return self._shown(shape, await self.change(route, modify, user, options))

@@ -6,6 +6,8 @@ with or without a slash at the end. An empty namespace segment means all namespa
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from twinstack.api import resources
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import Resource
@@ -23,25 +25,32 @@ _STREAMS = ("attach", "exec", "portforward")
 _READ_ALL = ("list", "watch")
 
 
-def parse(path: str) -> Route | None:
-    """The route of a percent-decoded path; None when no served resource has it."""
+Rows = Mapping[tuple[str, str, str], Resource]
+_BUILT_IN: Rows = {(row.group, row.version, row.plural): row for row in resources.RESOURCES}
+
+
+def parse(path: str, rows: Rows = _BUILT_IN) -> Route | None:
+    """The route of a percent-decoded path; None when no served resource has it.
+
+    `rows` are the resources by group, version and plural.
+    """
     parts = path.split("/")
     if parts[-1] == "":
         parts.pop()
     if len(parts) > 3 and parts[1] == "api":
-        return _route("", parts[2], parts[3:])
+        return _route("", parts[2], parts[3:], rows)
     if len(parts) > 4 and parts[1] == "apis":
-        return _route(parts[2], parts[3], parts[4:])
+        return _route(parts[2], parts[3], parts[4:], rows)
     return None
 
 
-def _route(group: str, version: str, rest: list[str]) -> Route | None:
+def _route(group: str, version: str, rest: list[str], rows: Rows) -> Route | None:
     namespace = ""
     namespaced_url = False
     is_namespace_object = len(rest) < 3 or (len(rest) == 3 and rest[2] in _NAMESPACE_SUBRESOURCES)
     if rest[0] == "namespaces" and not is_namespace_object:
         namespace, namespaced_url, rest = rest[1], True, rest[2:]
-    resource = resources.find(group, version, rest[0])
+    resource = rows.get((group, version, rest[0]))
     if resource is None or (namespaced_url and not resource.namespaced):
         return None
     if len(rest) == 1:
@@ -56,12 +65,12 @@ def _route(group: str, version: str, rest: list[str]) -> Route | None:
     return Route(resource, namespace, name, rest[2], "/".join(rest[3:]))
 
 
-def is_api_path(path: str) -> bool:
+def is_api_path(path: str, groups: Collection[str] = _GROUPS) -> bool:
     """Whether an unknown path lies under an API we serve: its 404 is then a Status, else plain text."""
     parts = path.split("/")
     if len(parts) < 3:
         return False
-    return (parts[1] == "api" and parts[2] != "") or (parts[1] == "apis" and parts[2] in _GROUPS)
+    return (parts[1] == "api" and parts[2] != "") or (parts[1] == "apis" and parts[2] in groups)
 
 
 def verb_of(request: Request, route: Route) -> str:

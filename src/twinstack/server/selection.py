@@ -18,7 +18,7 @@ class Selection:
         """Raises StatusError 400 for selectors that cannot be read."""
         resource = view.resource
         self.view = view
-        self.identity = (resource.group, resource.plural, namespace, labels, fields)
+        self.identity = (resource.group, resource.version, resource.plural, namespace, labels, fields)
         self.labels = LabelSelector.parse(labels) if labels else None
         self.fields = FieldSelector.parse(fields, resource) if fields else None
         self.pin: tuple[str, str] | None = None

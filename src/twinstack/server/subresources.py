@@ -55,31 +55,46 @@ class ScaleShape(Shape):
         super().__init__(row, _SCALE)
 
     def show(self, obj: JSON) -> JSON:
-        meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-        names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-        shown_status: JSON = {"replicas": status.get("replicas", 0)}
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
         selector = _scale_selector(self.row, spec.get("selector") or {})
-        if selector:
-            shown_status["selector"] = selector
-        replicas = spec.get("replicas", 0)
-        return {
-            "kind": _SCALE.kind,
-            "apiVersion": _SCALE.group_version,
-            "metadata": {name: meta[name] for name in names if name in meta},
-            "spec": {"replicas": replicas} if replicas else {},
-            "status": shown_status,
-        }
+        return _scale(obj["metadata"], spec.get("replicas", 0), status.get("replicas", 0), selector)
 
     def apply(self, obj: JSON, shown: JSON) -> JSON:
-        replicas = (shown.get("spec") or {}).get("replicas", 0)
-        meta = shown.get("metadata") or {}
-        if replicas < 0:
-            error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise invalid_object(_SCALE.kind, meta.get("name", ""), [error], _SCALE.group)
-        for name in ("name", "namespace", "uid", "resourceVersion"):
-            obj["metadata"][name] = meta.get(name) or ("" if name != "uid" else obj["metadata"]["uid"])
+        replicas = _wanted_replicas(shown)
+        _take_identity(obj, shown)
         obj["spec"]["replicas"] = replicas
         return obj
+
+
+def _scale(meta: JSON, wanted: int, present: int, selector: str) -> JSON:
+    names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    status: JSON = {"replicas": present}
+    if selector:
+        status["selector"] = selector
+    return {
+        "kind": _SCALE.kind,
+        "apiVersion": _SCALE.group_version,
+        "metadata": {name: meta[name] for name in names if name in meta},
+        "spec": {"replicas": wanted} if wanted else {},
+        "status": status,
+    }
+
+
+def _wanted_replicas(scale: JSON) -> int:
+    """Raises StatusError 422."""
+    replicas: int = (scale.get("spec") or {}).get("replicas", 0)
+    if replicas < 0:
+        error = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid_object(_SCALE.kind, (scale.get("metadata") or {}).get("name", ""), [error], _SCALE.group)
+    return replicas
+
+
+def _take_identity(obj: JSON, shown: JSON) -> None:
+    meta = shown.get("metadata") or {}
+    for name in ("name", "namespace", "uid", "resourceVersion"):
+        value = meta.get(name) or ("" if name != "uid" else obj["metadata"]["uid"])
+        if value or name in obj["metadata"]:
+            obj["metadata"][name] = value
 
 
 class FinalizeShape(Shape):
@@ -96,9 +111,32 @@ class FinalizeShape(Shape):
         return shown | {"spec": spec, "status": obj.get("status", {})}
 
 
+class CustomScaleShape(Shape):
+    """autoscaling/v1 Scale of a kind whose definition says where its parts are."""
+
+    def __init__(self, row: Resource) -> None:
+        super().__init__(row, _SCALE)
+        assert row.custom is not None
+        self._kind = row.custom
+
+    def show(self, obj: JSON) -> JSON:
+        from twinstack.server.customresources.scale import parts
+
+        wanted, present, selector = parts(self._kind, obj)
+        return _scale(obj["metadata"], wanted, present, selector)
+
+    def apply(self, obj: JSON, shown: JSON) -> JSON:
+        from twinstack.server.customresources.scale import set_replicas
+
+        replicas = _wanted_replicas(shown)
+        _take_identity(obj, shown)
+        set_replicas(self._kind, obj, replicas)
+        return obj
+
+
 def shape_of(route: Route) -> Shape:
     if route.subresource == "scale":
-        return ScaleShape(route.resource)
+        return ScaleShape(route.resource) if route.resource.custom is None else CustomScaleShape(route.resource)
     if route.subresource == "finalize":
         return FinalizeShape(route.resource)
     if route.subresource == "binding":

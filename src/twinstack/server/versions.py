@@ -106,6 +106,16 @@ class View:
         return encode(self.store(obj))
 
 
-@cache
 def view_of(resource: Resource) -> View:
+    return _view(resource) if resource.custom is None else resource.custom.keep("view", lambda: _custom(resource))
+
+
+@cache
+def _view(resource: Resource) -> View:
     return View(resource)
+
+
+def _custom(resource: Resource) -> View:
+    from twinstack.server.customresources.views import CustomView  # where kinds are defined, it is loaded
+
+    return CustomView(resource)

@@ -48,6 +48,10 @@ class Collection:
         """Call `observer`, which must not fail, with every change from now on."""
         self._observers.append(observer)
 
+    def end_watches(self) -> None:
+        ended, self.watches = self.watches, WatchGroups()
+        ended.end()
+
     def __len__(self) -> int:
         return len(self._keys)
 
@@ -156,6 +160,15 @@ class WatchCache:
                 collection.floor = max(collection.floor, revision)
         for collection in self._collections.values():
             collection.floor = max(collection.floor, opened.forgotten)
+
+    def add(self, prefix: str) -> None:
+        """Have a collection of the objects under a prefix, from the present on; nothing happens if there is one."""
+        if prefix not in self._collections:
+            self._collections[prefix] = Collection(prefix, self.revision)
+
+    def end_watches(self, prefix: str) -> None:
+        """End the watches of a collection; their clients come back when they want to."""
+        self._collections[prefix].end_watches()
 
     def collection(self, resource: Resource) -> Collection:
         return self._collections[resource.prefix]

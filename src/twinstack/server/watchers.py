@@ -55,6 +55,12 @@ class Watcher:
             self.lost = True
             self._wake()
 
+    def end(self) -> None:
+        """Nothing more is to come."""
+        self.flush()
+        self.lost = True
+        self._wake()
+
     def attach(self, writer: StreamWriter) -> None:
         """From now on frames go to `writer` as they come."""
         self._writer = writer
@@ -126,6 +132,12 @@ class WatchGroups:
 
     def __len__(self) -> int:
         return sum(len(group.watchers) for group in self._groups.values())
+
+    def end(self) -> None:
+        """End every watch."""
+        for group in self._groups.values():
+            for watcher in group.watchers:
+                watcher.end()
 
     def add(self, selection: Selection, form: Form, watcher: Watcher) -> None:
         identity = (selection.identity, form.name)

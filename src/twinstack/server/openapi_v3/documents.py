@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ import msgspec
 
 from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.accept import media_types
+from twinstack.server.customresources.openapi import component_schemas
 from twinstack.server.messages import Request, Response
 from twinstack.server.openapi_v3.paths import path_items, roots
 from twinstack.server.openapi_v3.schemas import components
@@ -39,26 +40,31 @@ class Document(msgspec.Struct, frozen=True):
         return f'"{self.hash}"'
 
 
-def answer(request: Request) -> Response | None:
-    """The root or a document; None for a group and version that is not served; 406 for other forms than JSON."""
+def answer(request: Request, custom: Sequence[Resource] = ()) -> Response | None:
+    """The root or a document; None for a group and version that is not served; 406 for other forms than JSON.
+
+    `custom` are resources that are served beside the built-in ones.
+    """
     name = request.path.rstrip("/").removeprefix(_ROOT).strip("/")
+    added = _by_document(custom)
     if not name:
-        return _conditional(request, root(), [])
-    if name not in _rows():
+        return _conditional(request, root_with(added) if added else root(), [])
+    if name not in _rows() and name not in added:
         return None
     if not any(media.type in _JSON_TYPES for media in media_types(request.headers.get("accept", ""))):
         return Response(status=406, body=b"", content_type="text/plain; charset=utf-8")
     wanted = request.parameter("hash")
+    found = extended(name, added[name]) if name in added else document(name)
     if not wanted:
-        return _conditional(request, document(name), [])
-    known = hashes()[name]
+        return _conditional(request, found, [])
+    known = found.hash
     if wanted != known:
         return Response(status=301, content_type="text/plain; charset=utf-8", headers=[("Location", _url(name, known))])
     lasting = [
         ("Cache-Control", "public, immutable"),
         ("Expires", formatdate(time.time() + _YEAR, usegmt=True)),
     ]
-    return _conditional(request, document(name), lasting)
+    return _conditional(request, found, lasting)
 
 
 def _conditional(request: Request, found: Document, lasting: list[tuple[str, str]]) -> Response:
@@ -75,8 +81,12 @@ def _url(name: str, known: str) -> str:
 @functools.cache
 def _rows() -> dict[str, list[Resource]]:
     """Resources by `api/v1`, `apis/apps/v1` …"""
+    return _by_document(RESOURCES)
+
+
+def _by_document(resources: Sequence[Resource]) -> dict[str, list[Resource]]:
     rows: dict[str, list[Resource]] = {}
-    for row in RESOURCES:
+    for row in resources:
         rows.setdefault(f"{'apis' if row.group else 'api'}/{row.group_version}", []).append(row)
     return rows
 
@@ -86,6 +96,28 @@ def root() -> Document:
     """Where every document is."""
     paths = {name: {"serverRelativeURL": _url(name, known)} for name, known in hashes().items()}
     return _document({"paths": paths})
+
+
+def root_with(added: Mapping[str, Sequence[Resource]]) -> Document:
+    """The same, with the documents of further resources."""
+    known = hashes() | {name: _extended_hash(name, rows) for name, rows in added.items()}
+    return _document({"paths": {name: {"serverRelativeURL": _url(name, each)} for name, each in known.items()}})
+
+
+def extended(name: str, added: Sequence[Resource]) -> Document:
+    """The document of one group and version with further resources, which know its hash from then on."""
+    return _extended(name, tuple(added))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _extended(name: str, added: tuple[Resource, ...]) -> Document:
+    return _document(_contents([*_rows().get(name, ()), *added]))
+
+
+def _extended_hash(name: str, added: Sequence[Resource]) -> str:
+    first = added[0].custom
+    assert first is not None
+    return first.keep(("openapi", tuple(added)), lambda: extended(name, added).hash)
 
 
 @functools.cache
@@ -105,6 +137,9 @@ def _contents(rows: Sequence[Resource]) -> dict[str, object]:
     for row in rows:
         paths |= path_items(row)
     schemas = components(name for row in rows for name in roots(row))
+    for row in rows:
+        if row.custom is not None:
+            schemas |= component_schemas(row)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": GIT_VERSION},

@@ -66,6 +66,8 @@ class _Subject(NamedTuple):
 def roots(resource: Resource) -> list[str]:
     """The types that requests on a resource carry, both ways."""
     names = [resource.schema]
+    if resource.custom is not None:
+        names += ["meta.v1.ObjectMeta", "meta.v1.ListMeta"]
     if "list" in resource.verbs:
         names.append(f"{resource.schema}List")
     found = (_of_subresource(resource, each).type_name for each in resource.subresources)
@@ -147,7 +149,7 @@ def _operation(name: str, verb: _Verb, subject: _Subject) -> JSON:
     wanted = parameters.BY_VERB[name]
     if wanted:
         operation["parameters"] = wanted
-    body = _body(name, subject.type_name)
+    body = _body(name, subject)
     if body:
         operation["requestBody"] = body
     answer = subject.type_name
@@ -162,11 +164,12 @@ def _operation(name: str, verb: _Verb, subject: _Subject) -> JSON:
     return operation | _about(verb.action, subject)
 
 
-def _body(name: str, type_name: str) -> JSON:
+def _body(name: str, subject: _Subject) -> JSON:
     if name in ("create", "update"):
-        return {"content": {"*/*": {"schema": reference(type_name)}}, "required": True}
+        return {"content": {"*/*": {"schema": reference(subject.type_name)}}, "required": True}
     if name == "patch":
-        return {"content": {media: {"schema": reference(PATCH_BODY)} for media in PATCH_TYPES}, "required": True}
+        types = PATCH_TYPES if subject.resource.custom is None else PATCH_TYPES[:-1]  # nothing to merge by
+        return {"content": {media: {"schema": reference(PATCH_BODY)} for media in types}, "required": True}
     if name in ("delete", "deletecollection"):
         return {"content": {"*/*": {"schema": reference(DELETE_OPTIONS)}}}
     return {}

@@ -48,9 +48,11 @@ _NAMED_SCHEMAS: dict[str, JSON] = {
 
 
 def component_name(type_name: str) -> str:
-    """`core.v1.Service` → `io.k8s.api.core.v1.Service`."""
+    """`core.v1.Service` → `io.k8s.api.core.v1.Service`; after a slash, the name itself."""
     if type_name in _NAMED:
         return _NAMED[type_name]
+    if type_name[0] == "/":
+        return type_name[1:]
     package, _, rest = type_name.partition(".")
     return f"{_META if package == 'meta' else f'io.k8s.api.{package}'}.{rest}"
 
@@ -60,8 +62,8 @@ def reference(type_name: str) -> JSON:
 
 
 def components(roots: Iterable[str]) -> dict[str, JSON]:
-    """The schemas of `roots` and of all they contain, by component name."""
-    names = reachable(tuple(dict.fromkeys(roots)))
+    """The schemas of `roots` and of all they contain, by component name; those of custom resources come later."""
+    names = reachable(tuple(dict.fromkeys(root for root in roots if root[0] != "/")))
     schemas = {component_name(name): object_schema(name) for name in names}
     schemas |= {component_name(name): schema for name, schema in _NAMED_SCHEMAS.items()}
     schemas[component_name(PATCH_BODY)] = {"type": "object"}

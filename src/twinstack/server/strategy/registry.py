@@ -30,6 +30,7 @@ _STRATEGIES = {
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"): "admissions.PolicyStrategy",
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): "admissions.PolicyBindingStrategy",
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): "admissions.WebhookStrategy",
+    ("apiextensions.k8s.io", "customresourcedefinitions"): "customresourcedefinitions.DefinitionStrategy",
     ("apps", "controllerrevisions"): "statefulsets.ControllerRevisionStrategy",
     ("apps", "daemonsets"): "daemonsets.DaemonSetStrategy",
     ("apps", "deployments"): "workloads.DeploymentStrategy",
@@ -66,7 +67,15 @@ _STRATEGIES = {
 
 def strategy_for(resource: Resource) -> Strategy:
     """The strategy of a resource; a kind without rules of its own has the plain one."""
+    if resource.custom is not None:
+        return resource.custom.keep("strategy", lambda: _custom(resource))
     return _strategy(resource.group, resource.version, resource.plural)
+
+
+def _custom(resource: Resource) -> Strategy:
+    from twinstack.server.strategy.customresources import CustomStrategy
+
+    return CustomStrategy(resource)
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from typing import Any
 
 from twinstack.api import times
 from twinstack.api.resources import Resource
+from twinstack.server.customresources.columns import cells as custom_cells
+from twinstack.server.customresources.columns import columns as custom_columns
 from twinstack.server.tables import admission, core, networking, pods, storage, workloads
 
 JSON = dict[str, Any]
@@ -22,7 +24,7 @@ _PLAIN = "Name|Created At:date"
 
 def columns(resource: Resource) -> list[JSON]:
     """`columnDefinitions` of a resource. The caller must not change them."""
-    return _columns(resource.group, resource.plural)
+    return _columns(resource.group, resource.plural) if resource.custom is None else custom_columns(resource.custom)
 
 
 def row(resource: Resource, obj: JSON, now: float, include: str, version: str = "v1") -> JSON:
@@ -61,6 +63,8 @@ def _columns(group: str, plural: str) -> list[JSON]:
 
 
 def _cells(resource: Resource) -> Callable[[JSON, float], list[Any]]:
+    if resource.custom is not None:
+        return functools.partial(custom_cells, resource.custom)
     return _TABLES.get((resource.group, resource.plural), (_PLAIN, _plain))[1]
 
 
