@@ -28,7 +28,7 @@ from twinstack.proxy.writer import Writer, foreign_proxies
 _BIND_RETRY = 5.0  # seconds
 _NODE_PATIENCE = 5.0  # seconds for the Node to be known before something is told of it
 _LAST_WORD = 1.0  # seconds for an event to be sent before the end
-_FILE_INTERVAL = 5.0  # seconds between looks at the configuration file
+_FILE_INTERVAL = 2.0  # seconds between looks at the configuration file
 _FAILED_TO_BIND = {"healthz": "FailedToStartProxierHealthcheck", "metrics": "FailedToStartMetricServer"}
 _SETTLING = 1.0  # seconds until what was read at the start is taken for permanent
 _SETTLED_THRESHOLDS = (10_000, 10, 10)

@@ -236,27 +236,26 @@ def test_a_flush_while_the_proxy_is_dead_is_mended_at_its_return(bed: Bed, tmp_p
     play(bed, tmp_path, scenario)
 
 
-@pytest.mark.parametrize("mood", [Mood.GARBAGE, Mood.NONSENSE, Mood.SILENT, Mood.GONE])
-def test_the_last_good_state_serves_while_the_api_server_is_ill(bed: Bed, tmp_path: Path, mood: Mood) -> None:
+def test_the_last_good_state_serves_while_the_api_server_is_ill(bed: Bed, tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         async with world.proxy() as process:
             for family in FAMILIES:
                 await world.answers(family, pod(family, 1))
-            world.cluster.become(mood)
-            for family in FAMILIES:
-                world.cluster.put("endpointslices", behind(family, 2))
-            for _ in range(10):
-                await asyncio.sleep(0.15)
+            for number, mood in enumerate((Mood.GARBAGE, Mood.NONSENSE, Mood.SILENT, Mood.GONE), 1):
+                world.cluster.become(mood)
                 for family in FAMILIES:
-                    await world.answers(family, pod(family, 1), within=0)
-            assert (await world.page(10256, "/livez"))[0].startswith("HTTP/1.1 200 OK")
-            world.cluster.become(Mood.WELL)
-            for family in FAMILIES:
-                await world.answers(family, pod(family, 2), within=30)
+                    world.cluster.put("endpointslices", behind(family, number + 1))
+                await asyncio.sleep(0.4)
+                for family in FAMILIES:
+                    await world.answers(family, pod(family, number), within=0)
+                assert (await world.page(10256, "/livez"))[0].startswith("HTTP/1.1 200 OK")
+                world.cluster.become(Mood.WELL)
+                for family in FAMILIES:
+                    await world.answers(family, pod(family, number + 1))
             process.terminate()
             _, log = await asyncio.wait_for(process.communicate(), 30)
             told = [line for line in log.decode().splitlines() if "WARN" in line and "endpointslices" in line]
-            assert len(told) <= 1, told  # one line a cause, if it lasts
+            assert len(told) <= 4, told  # one line a cause, if it lasts
 
     play(bed, tmp_path, scenario)
 
