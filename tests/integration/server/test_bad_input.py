@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import socket
 import sqlite3
 import subprocess
@@ -178,13 +179,46 @@ def test_a_directory_that_fills_up(server: Server) -> None:
         assert "database or disk is full" in answer["message"]
         assert names(client) == sorted(stored), "what was refused is not there"
         assert health(server) == 500
-        subprocess.run(
-            ["nsenter", "-t", str(process.pid), "-m", "mount", "-o", "remount,size=16m", str(small)], check=True
-        )
-        assert create(client, "more", 20_000)[0] == 201
+        with server.client() as watching:
+            events = watching.lines(f"{CONFIG_MAPS}?watch=1&resourceVersion={version(client)}&timeoutSeconds=60")
+            subprocess.run(
+                ["nsenter", "-t", str(process.pid), "-m", "mount", "-o", "remount,size=16m", str(small)], check=True
+            )
+            assert create(client, "more", 20_000)[0] == 201
+            assert next(events)["object"]["metadata"]["name"] == "more", "watches went on"
         assert names(client) == sorted([*stored, "more"])
         assert health(server) == 200
     assert "Traceback" not in server.log()
+
+
+@needs_root
+def test_a_disk_that_fails(server: Server) -> None:
+    """No write succeeds for a while, as on a file system that an error has made read-only."""
+    with server.running() as process, server.client() as client, server.client() as watching:
+        assert create(client, "before", 10)[0] == 201
+        events = watching.lines(f"{CONFIG_MAPS}?watch=1&resourceVersion={version(client)}&timeoutSeconds=60")
+        limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        for number in range(3):
+            code, answer = create(client, f"refused-{number}", 10)
+            assert (code, answer["kind"], answer["reason"]) == (500, "Status", "InternalError")
+            assert "the change was not stored" in answer["message"]
+        assert "before" in names(client)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+        assert create(client, "after", 10)[0] == 201
+        assert next(events)["object"]["metadata"]["name"] == "after", "nothing of what was refused is shown"
+        assert health(server) == 200
+        process.kill()
+    with server.running(), server.client() as client:
+        found = names(client)
+    assert {"before", "after"} <= set(found)
+    assert not [name for name in found if name.startswith("refused")]
+    assert "Traceback" not in server.log()
+
+
+def version(client: Client) -> str:
+    _, listed = client.call("GET", CONFIG_MAPS)
+    return str(listed["metadata"]["resourceVersion"])
 
 
 def names(client: Client) -> list[str]:
