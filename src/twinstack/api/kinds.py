@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar
 
 from twinstack.api.apps import Deployment, ReplicaSet
+from twinstack.api.certificates import CertificateSigningRequest
 from twinstack.api.coordination import Lease
 from twinstack.api.core import (
     ConfigMap,
@@ -48,4 +49,7 @@ REPLICA_SETS = Kind(resource("apps", "replicasets"), ReplicaSet)
 ENDPOINT_SLICES = Kind(resource("discovery.k8s.io", "endpointslices"), EndpointSlice)
 SERVICE_CIDRS = Kind(resource("networking.k8s.io", "servicecidrs"), ServiceCIDR)
 IP_ADDRESSES = Kind(resource("networking.k8s.io", "ipaddresses"), IPAddress)
+CERTIFICATE_SIGNING_REQUESTS = Kind(
+    resource("certificates.k8s.io", "certificatesigningrequests"), CertificateSigningRequest
+)
 LEASES = Kind(resource("coordination.k8s.io", "leases"), Lease)

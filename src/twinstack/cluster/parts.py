@@ -95,6 +95,9 @@ def _controllers(configuration: ClusterConfiguration, paths: ClusterPaths) -> Pa
         cluster_cidr=_text(configuration.pod_cidrs),
         service_cluster_ip_range=_text(configuration.service_cidrs),
         root_ca_file=paths.pki / "ca.crt",
+        service_account_private_key_file=paths.pki / "sa.key",
+        cluster_signing_cert_file=paths.pki / "ca.crt",
+        cluster_signing_key_file=paths.pki / "ca.key",
         leader_elect="false",
         **masks,
     )

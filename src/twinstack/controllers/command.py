@@ -14,6 +14,9 @@ from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
 from twinstack.controllers.context import Context, Controller, run_all
+from twinstack.controllers.csrapproving import CSRApprovingController
+from twinstack.controllers.csrcleaner import CSRCleanerController
+from twinstack.controllers.csrsigning import CSRSigningController
 from twinstack.controllers.deployments import DeploymentController
 from twinstack.controllers.disruption import Rates
 from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
@@ -29,6 +32,7 @@ from twinstack.controllers.replicasets import ReplicaSetController
 from twinstack.controllers.selection import select
 from twinstack.controllers.servicecidrs import ServiceCIDRController
 from twinstack.controllers.tainteviction import TaintEvictionController
+from twinstack.controllers.tokens import TokensController
 
 NAME = "controllers"
 
@@ -53,6 +57,22 @@ def _root_ca(context: Context, args: argparse.Namespace) -> Controller | None:
     if not args.root_ca_file:
         return None
     return rootca.controller(context, Path(args.root_ca_file).read_text("ascii"))
+
+
+def _tokens(context: Context, args: argparse.Namespace) -> Controller | None:
+    if not args.service_account_private_key_file:
+        return None
+    root_ca = Path(args.root_ca_file).read_text("ascii") if args.root_ca_file else ""
+    return TokensController(context, Path(args.service_account_private_key_file), root_ca)
+
+
+def _signing(context: Context, args: argparse.Namespace) -> Controller | None:
+    certificate, key = args.cluster_signing_cert_file, args.cluster_signing_key_file
+    if bool(certificate) != bool(key):
+        raise ValueError("--cluster-signing-cert-file and --cluster-signing-key-file must be specified together")
+    if not certificate:
+        return None
+    return CSRSigningController(context, Path(certificate), Path(key), args.cluster_signing_duration)
 
 
 def _endpoint_slices(context: Context, args: argparse.Namespace) -> Controller | None:
@@ -96,6 +116,10 @@ CONTROLLERS: dict[str, Factory] = {
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
     "root-ca-certificate-publisher-controller": _root_ca,
+    "serviceaccount-token-controller": _tokens,
+    "certificatesigningrequest-signing-controller": _signing,
+    "certificatesigningrequest-approving-controller": lambda context, args: CSRApprovingController(context),
+    "certificatesigningrequest-cleaner-controller": lambda context, args: CSRCleanerController(context),
     "node-lifecycle-controller": _node_lifecycle,
     "taint-eviction-controller": lambda context, args: TaintEvictionController(context),
     "garbage-collector-controller": lambda context, args: GarbageCollector(context),
@@ -129,6 +153,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--node-cidr-mask-size-ipv6", type=int, metavar="BITS", help="length of a node's IPv6 block (64)")
     flag("--service-cluster-ip-range", default="", metavar="A[,B]", help="Service ranges, kept out of node CIDRs")
     flag("--root-ca-file", default="", metavar="FILE", help="certificate published as kube-root-ca.crt")
+    flag("--service-account-private-key-file", default="", metavar="FILE", help="signs the tokens in Secrets")
+    flag("--cluster-signing-cert-file", default="", metavar="FILE", help="authority that signs certificate requests")
+    flag("--cluster-signing-key-file", default="", metavar="FILE", help="its key")
+    flag("--cluster-signing-duration", type=_seconds, default=8760 * 3600.0, metavar="DURATION")
     flag("--max-endpoints-per-slice", type=int, default=100, metavar="N")
     flag("--endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
     flag("--endpoint-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")

@@ -32,6 +32,7 @@ from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.backup.page import downloads
 from twinstack.server.bootstraptokens import BootstrapTokens
 from twinstack.server.customresources.controller import DefinitionController
+from twinstack.server.certificatechecks import CertificateChecks
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
 from twinstack.server.flags import authorization_modes, boolean
@@ -162,7 +163,7 @@ class Process:
         kubelets = KubeletClient(egress, context)
         streams = PodStreams(registry.reader, kubelets)
         authorizer = self._authorizer()
-        registry.checks.append(Escalation(authorizer, self._policy))
+        registry.checks += [Escalation(authorizer, self._policy), CertificateChecks(authorizer)]
         if "NodeRestriction" not in self._config.disabled_admission_plugins:
             registry.checks.append(NodeRestriction(registry.reader))
         access = AccessReviews(authorizer)

@@ -23,6 +23,7 @@ _USAGES = (
     "server auth", "signing", "timestamping",
 )  # fmt: skip
 _MIN_SECONDS = 600
+_LEGACY_SIGNER = "kubernetes.io/legacy-unknown"
 
 
 class CertificateSigningRequestStrategy(Strategy):
@@ -53,13 +54,21 @@ class CertificateSigningRequestStrategy(Strategy):
                 errors.append(duplicate(f"spec.usages[{i}]", usage))
             seen.add(usage)
         errors += domain_path("spec.signerName", spec.get("signerName", ""))
+        if spec.get("signerName") == _LEGACY_SIGNER and old is None:
+            detail = "the legacy signerName is not allowed via this API version"
+            errors.append(invalid("spec.signerName", _LEGACY_SIGNER, detail))
         if seconds is not None and seconds < _MIN_SECONDS:
             detail = f"may not specify a duration less than {_MIN_SECONDS} seconds (10 minutes)"
             errors.append(invalid("spec.expirationSeconds", seconds, detail))
         return errors
 
     def validate_status(self, ctx: WriteContext, obj: JSON, old: JSON) -> Sequence[FieldError]:
-        return _conditions_errors(_conditions(obj))
+        errors = _conditions_errors(_conditions(obj))
+        before, after = ((each.get("status") or {}).get("certificate") for each in (old, obj))
+        if before and after != before:
+            detail = "updates may not modify existing certificate content"
+            errors.append(forbidden_field("status.certificate", detail))
+        return errors
 
     def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
         """Everything but the decision."""
@@ -77,6 +86,7 @@ class CertificateSigningRequestStrategy(Strategy):
             return super().update_subresource(ctx, subresource, new, old)
         conditions = _conditions(new)
         _date(conditions, _conditions(old), ctx.now)
+        self._check(ctx, new, _removal_errors(conditions, _conditions(old)))
         status = dict(old.get("status") or {})
         if conditions:
             status["conditions"] = conditions
@@ -89,6 +99,16 @@ def _conditions(obj: JSON) -> list[JSON]:
 
 def _decisions(conditions: Sequence[JSON]) -> set[str]:
     return {condition.get("type", "") for condition in conditions} & set(_DECISIONS)
+
+
+def _removal_errors(new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
+    """What has been decided stays so."""
+    kinds = [[condition.get("type") for condition in conditions] for conditions in (new, old)]
+    return [
+        forbidden_field("status.conditions", f'updates may not remove a condition of type "{kind}"')
+        for kind in _FINAL
+        if kinds[0].count(kind) < kinds[1].count(kind)
+    ]
 
 
 def _date(new: Sequence[JSON], old: Sequence[JSON], now: str) -> None:
