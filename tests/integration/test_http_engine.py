@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -248,6 +249,62 @@ def test_refuses_what_is_too_large(run: Run, certificates: Certificates) -> None
             peer.send(request("GET", "/", f"X-Long: {'x' * 5000}")[:-4])
             assert (await peer.answer())[0] == 431
             peer.writer.close()
+
+    run(test())
+
+
+def test_so_many_connections_and_no_more(
+    run: Run, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with serving(certificates, limits=Limits(connections=3)) as site:
+            peers = [await site.connect() for _ in range(3)]
+            for _ in range(5):
+                with pytest.raises(ConnectionError):
+                    await site.connect()
+            for peer in peers:
+                assert (await peer.get("/"))[0] == 200, "those that are there are not harmed"
+            peers.pop().writer.close()
+            for _ in range(500):
+                if site.server.connections < 3:
+                    break
+                await asyncio.sleep(0.01)
+            assert (await (await site.connect()).get("/"))[0] == 200
+
+    run(test())
+    assert [record.getMessage() for record in caplog.records if "connections are open" in record.getMessage()] == [
+        "3 connections are open: no more are accepted until some of them end"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "ciphers"),
+    [
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+AES+SHA256:!AESGCM"),  # CBC
+        (ssl.TLSVersion.TLSv1_2, "kRSA"),  # without forward secrecy
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM"),
+        (ssl.TLSVersion.TLSv1_3, "ECDHE+AESGCM"),
+    ],
+)
+def test_tls_of_today(run: Run, certificates: Certificates, version: ssl.TLSVersion, ciphers: str) -> None:
+    context = ssl.create_default_context(cafile=certificates.authority)
+    context.set_ciphers(ciphers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TLS 1.1
+        context.minimum_version = context.maximum_version = version
+
+    async def connect(site: Site) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=context)
+        writer.close()
+
+    async def test() -> None:
+        async with serving(certificates) as site:
+            if ciphers == "ECDHE+AESGCM":
+                await connect(site)
+            else:
+                with pytest.raises(ssl.SSLError):
+                    await connect(site)
 
     run(test())
 

@@ -10,6 +10,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     body: int = 3 << 20
     head: int = 128 << 10
+    header_lines: int = 1000  # upstream's clients send a dozen
+    connections: int = 1 << 15  # at a time; fewer where the system gives fewer descriptors
     pipeline: int = 16  # requests waiting behind one another on a connection
     handshake_timeout: float = 10.0
     head_timeout: float = 32.0

@@ -63,6 +63,7 @@ class RequestReader:
         "_body",
         "_body_size",
         "_head_size",
+        "_header_lines",
         "_headers",
         "_limits",
         "_parser",
@@ -80,6 +81,7 @@ class RequestReader:
         self._parser: Any = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[str, str] = {}
+        self._header_lines = 0
         self._head_size = 0  # bytes that came while a head was open
         self._body: list[bytes] = []
         self._body_size = 0
@@ -107,7 +109,7 @@ class RequestReader:
                 raise error.__context__ from None
             raise Refused(StatusError(400, "BadRequest", f"malformed HTTP request: {error}")) from error
         if not self.in_body and self._head_size > self._limits.head:
-            raise Refused(StatusError(431, "RequestHeaderFieldsTooLarge", "Request header fields too large"))
+            raise Refused(_head_too_large())
 
     def take_held(self) -> bytes:
         """The upgrade was made: what came after the request belongs to the new protocol."""
@@ -129,6 +131,7 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         self._target = b""
+        self._header_lines = 0
         self._body_size = 0
         self._receiver.head_begun()
 
@@ -138,6 +141,9 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.in_body:
             return  # a trailer
+        self._header_lines += 1
+        if self._header_lines > self._limits.header_lines:
+            raise Refused(_head_too_large())
         key = _names.get(name) or _header_name(name)
         text = value.decode("latin-1")
         present = self._headers.get(key)
@@ -194,6 +200,10 @@ def _header_name(name: bytes) -> str:
     if len(_names) < _MOST_NAMES:
         _names[name] = key
     return key
+
+
+def _head_too_large() -> StatusError:
+    return StatusError(431, "RequestHeaderFieldsTooLarge", "Request header fields too large")
 
 
 def _body_too_large(limits: Limits) -> StatusError:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 from twinstack.server.http.connection import HTTPConnection, Identify
 from twinstack.server.http.limits import Limits
@@ -15,7 +18,17 @@ from twinstack.server.messages import Handler
 
 __all__ = ["HTTPServer", "Limits"]
 
+log = logging.getLogger(__name__)
+
 _BACKLOG = 512
+_OTHER_DESCRIPTORS = 256  # for the store and for connections to nodes
+
+
+class _Refused(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 class HTTPServer:
@@ -29,6 +42,9 @@ class HTTPServer:
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(self.limits.connections, max(descriptors - _OTHER_DESCRIPTORS, 1))
+        self._refusing = False
 
     @property
     def connections(self) -> int:
@@ -40,9 +56,19 @@ class HTTPServer:
         for listener in sockets:
             plain = partial(HTTPConnection, self)
             factory = partial(TLSWire, self, context, self.limits, plain) if context is not None else plain
-            server = await loop.create_server(factory, sock=listener, backlog=_BACKLOG)
+            server = await loop.create_server(partial(self._accept, factory), sock=listener, backlog=_BACKLOG)
             self._servers.append(server)
         self._timer = loop.call_later(self.limits.sweep, self._sweep)
+
+    def _accept(self, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseProtocol:
+        """The protocol of a new connection."""
+        if len(self._connections) < self._most:
+            self._refusing = False
+            return factory()
+        if not self._refusing:  # said once, not as often as somebody tries
+            log.warning("%d connections are open: no more are accepted until some of them end", self._most)
+            self._refusing = True
+        return _Refused()
 
     async def stop(self, grace: float = 5.0) -> None:
         """Refuse new connections, end streams, let requests finish for `grace` seconds, then close the rest."""

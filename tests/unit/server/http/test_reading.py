@@ -96,6 +96,15 @@ def test_limits_hold_at_their_edge(size: int) -> None:
         assert refusal == (0 if fits else code)
 
 
+def test_header_lines_are_counted_anew_for_each_request() -> None:
+    limits = Limits(header_lines=4)
+    fits = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"A: b\r\n" * 3 + b"\r\n"
+    assert len(read(fits * 3, limits=limits).exchanges) == 3
+    with pytest.raises(Refused) as caught:
+        read(fits.replace(b"\r\n\r\n", b"\r\nA: b\r\n\r\n"), limits=limits)
+    assert (caught.value.error.code, caught.value.error.reason) == (431, "RequestHeaderFieldsTooLarge")
+
+
 def test_what_follows_an_upgrade_waits_for_the_answer() -> None:
     taker = Taker()
     reader = RequestReader(taker, Limits(), USER)
