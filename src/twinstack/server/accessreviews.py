@@ -51,7 +51,10 @@ class AccessReviews:
         content_type = request.headers.get("content-type", "")
         body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
         try:
-            preconditions.check_body_namespace(body.setdefault("metadata", {}), route)
+            meta: JSON = body.setdefault("metadata", {})
+            preconditions.check_body_namespace(meta, route)
+            if route.namespace:
+                meta["namespace"] = route.namespace
             if route.resource == OWN_RULES:
                 review = self._rules(request.user, body)
             else:
