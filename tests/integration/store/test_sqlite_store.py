@@ -357,16 +357,3 @@ def test_a_loser_sees_the_winner_after_settling(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(run())
-
-
-def test_a_cancelled_caller_does_not_stop_the_write(tmp_path: Path) -> None:
-    async def run() -> None:
-        store, feed = await opened(tmp_path / "store.db")
-        caller = asyncio.ensure_future(store.commit([Put("a", value_of, 0)]))
-        await asyncio.sleep(0)
-        caller.cancel()
-        await store.settled()
-        assert feed.state == {"a": (1, value_of(1))}
-        await store.close()
-
-    asyncio.run(run())

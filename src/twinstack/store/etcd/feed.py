@@ -21,6 +21,8 @@ from twinstack.store.etcd.stamps import stamped
 
 log = logging.getLogger(__name__)
 
+FENCE = "fence"  # a key below the prefix that readers write, and that is told to nobody
+
 _PAGE = 5000  # keys of one answer
 _SECONDS = 20.0  # for one page
 _HEAD_SECONDS = 10.0
@@ -43,6 +45,7 @@ class Feed:
         self._channel = channel
         self._prefix = prefix
         self._end = messages.end_of(prefix)
+        self._fence = prefix + FENCE.encode()
         self._publish: Callable[[Sequence[Event]], None] = lambda events: None
         self._gap: Callable[[int], None] = lambda revision: None
         self._revisions: dict[str, int] = {}  # of every key
@@ -67,7 +70,8 @@ class Feed:
             for each in found.records:
                 if each.value.startswith(b"k8s\0"):
                     raise ForeignData
-                records.append(Record(self._name(each.key), each.modified, stamped(each.value, each.modified)))
+                if each.key != self._fence:
+                    records.append(Record(self._name(each.key), each.modified, stamped(each.value, each.modified)))
             more = found.more and bool(found.records)
             if more:
                 start = found.records[-1].key + b"\0"
@@ -133,10 +137,10 @@ class Feed:
         events = [
             self._event(record.key, record.modified, None if gone else record.value)
             for record, gone in watched.events
-            if record.modified > last
+            if record.modified > last and record.key != self._fence
         ]
-        if events:
-            self._tell(events)
+        if watched.events:
+            self._tell(events, watched.events[-1][0].modified)
 
     def _event(self, key: bytes, revision: int, value: bytes | None) -> Event:
         name = self._name(key)
@@ -149,12 +153,14 @@ class Feed:
     def _name(self, key: bytes) -> str:
         return key[len(self._prefix) :].decode("utf-8", "surrogateescape")
 
-    def _tell(self, events: list[Event]) -> None:
-        self.revision = events[-1].revision
+    def _tell(self, events: list[Event], revision: int) -> None:
+        """Everything up to a revision."""
+        first, self.revision = self.revision + 1, max(self.revision, revision)
         try:
-            self._publish(events)
+            if events:
+                self._publish(events)
         except Exception:
-            log.exception("a reader of the store failed on revisions %d to %d", events[0].revision, self.revision)
+            log.exception("a reader of the store failed on revisions %d to %d", first, self.revision)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if waiter[0] > self.revision:
@@ -180,9 +186,7 @@ class Feed:
         events += [Event(key, revision, None, old) for key, old in self._revisions.items() if key not in kept]
         self._revisions = {record.key: record.revision for record in records}
         self._compacted = False
-        if events:
-            self._tell(events)
-        self.revision = max(self.revision, revision)
+        self._tell(events, revision)
 
     async def head(self) -> int:
         """The store's revision now, agreed by a majority: a linearizable read of one key. Raises RPCError."""

@@ -32,32 +32,40 @@ from twinstack.store.base import (
 from twinstack.store.etcd import messages
 from twinstack.store.etcd.channel import Channel, Endpoint, RPCError
 from twinstack.store.etcd.compaction import compact_now_and_then
-from twinstack.store.etcd.feed import Compacted, Feed, ForeignData
+from twinstack.store.etcd.feed import FENCE, Compacted, Feed, ForeignData
 from twinstack.store.etcd.http2 import Code
 from twinstack.store.etcd.protobuf import WireError
 
 log = logging.getLogger(__name__)
 
-FENCE = "twinstack/fence"  # a key that readers write, below the prefix
-
+HISTORY = 1000  # revisions before the present that are told at the start, so that watches of other servers resume here
 _OPEN_SECONDS = 20.0
 _WRITE_SECONDS = 10.0  # etcd itself gives up after seven
 _TELL_SECONDS = 10.0  # until the watch has told what is known to be there
 _FENCE_SECONDS = 0.05  # after which a revision is taken for somebody else's
-_HISTORY = 1000  # revisions before the present that are read at the start: watches of others resume here
 _MOST_OPERATIONS = 128  # of a transaction: etcd's --max-txn-ops
 
 
 class EtcdStore:
-    """A `Store` under `prefix` (`/registry`). `compaction` is in seconds, 0 leaves it to others."""
+    """A `Store` under `prefix` (`/registry`). `compaction` is in seconds, 0 leaves it to others.
+
+    `history`: etcd tells what is past in turns of a tenth of a second, so it costs that much at the start.
+    """
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], prefix: str, tls: ssl.SSLContext | None = None, *, compaction: float = 0.0
+        self,
+        endpoints: Sequence[Endpoint],
+        prefix: str,
+        tls: ssl.SSLContext | None = None,
+        *,
+        compaction: float = 0.0,
+        history: int = HISTORY,
     ) -> None:
         self._prefix = prefix.rstrip("/").encode() + b"/"
         self._channel = Channel(endpoints, tls)
         self._feed = Feed(self._channel, self._prefix)
         self._compaction = compaction
+        self._history = history
         self._tasks: list[asyncio.Task[None]] = []
         self._askers: list[asyncio.Future[int]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -90,7 +98,7 @@ class EtcdStore:
     async def _read(self) -> tuple[int, list[Record]]:
         """The state of a while ago: what has happened since is told, and is history then."""
         head = await self._feed.head()
-        past = max(head - _HISTORY, 1)
+        past = max(head - self._history, 1)
         try:
             return past, await self._feed.read(past)
         except Compacted:
@@ -124,9 +132,9 @@ class EtcdStore:
             key = self._key(operation.key)
             if operation.expect is not None:
                 compares.append(messages.modified_at(key, operation.expect))
-            elif isinstance(operation, Delete):
+            if isinstance(operation, Delete) and not operation.expect:
                 compares.append(messages.exists(key))
-            if len(compares) > len(compared):
+            if operation.expect is not None or isinstance(operation, Delete):
                 compared.append(operation)
                 looks.append(messages.range_operation(messages.range_request(key, keys_only=True)))
             if isinstance(operation, Put):
@@ -162,7 +170,7 @@ class EtcdStore:
         async with self._fencing:
             if self._feed.revision >= revision:
                 return
-            fence = await self._transact([Put(FENCE, lambda _: b"", None)])
+            fence = await self._transact([Put(FENCE, lambda _: b"", None)])  # which the feed keeps to itself
             if not await self._feed.reach(fence, _TELL_SECONDS):
                 raise TimedOut("context deadline exceeded")
 
@@ -223,7 +231,7 @@ def _expecting(operation: Operation, revision: int | None) -> Operation:
 def _conflict(operations: Sequence[Operation], found: Sequence[int]) -> Conflict:
     """The first expectation that was not met."""
     for operation, actual in zip(operations, found, strict=True):
-        if operation.expect != actual and (operation.expect is not None or not actual):
+        if operation.expect not in (None, actual) or (isinstance(operation, Delete) and not actual):
             return Conflict(operation.key, operation.expect, actual)
     raise StoreError("etcd refused a transaction whose expectations are met")
 
