@@ -36,7 +36,7 @@ def gather(slices: Iterable[SliceView], node: str) -> Endpoints:
     """Merge the slices of one Service and family: endpoints by port name and protocol.
 
     When an address and port occurs twice, one that is not terminating wins: a new pod may have the address
-    of one that is still going away.
+    of one that is still going away. Of those the readiest; the order of the slices never matters.
     """
     merged: Endpoints = {}
     for view in slices:
@@ -44,10 +44,16 @@ def gather(slices: Iterable[SliceView], node: str) -> Endpoints:
             found = merged.setdefault((name, protocol), {})
             for address, on, ready, serving, terminating, zones, nodes in view.endpoints:
                 target = Target(address, number)
-                known = found.get(target)
-                if known is None or (known.terminating and not terminating):
-                    found[target] = Endpoint(target, on == node, ready, serving, terminating, zones, nodes)
+                new = Endpoint(target, on == node, ready, serving, terminating, zones, nodes)
+                known = found.setdefault(target, new)
+                if known is not new and _rank(new) > _rank(known):
+                    found[target] = new
     return merged
+
+
+def _rank(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, list[str], list[str]]:
+    states = (not endpoint.terminating, endpoint.ready, endpoint.serving, endpoint.local)
+    return *states, sorted(endpoint.zones), sorted(endpoint.nodes)
 
 
 def choose(endpoints: Collection[Endpoint], node: NodeView) -> Carriers:

@@ -46,11 +46,15 @@ class Program:
     def put(self, *objects: Service | EndpointSlice) -> None:
         """Take objects as a watch would bring them, and write what follows."""
         for obj in objects:
-            if isinstance(obj, Service):
-                self.tracker.put_service(obj)
-            else:
-                self.tracker.put_slice(obj)
+            self.take(obj)
         self.sync()
+
+    def take(self, obj: Service | EndpointSlice) -> None:
+        """Take an object, and write nothing yet."""
+        if isinstance(obj, Service):
+            self.tracker.put_service(obj)
+        else:
+            self.tracker.put_slice(obj)
 
     def remove(self, service: Service) -> None:
         self.tracker.remove_service(service.key)

@@ -106,3 +106,19 @@ def test_absent_conditions_mean_ready_and_only_the_first_address_counts() -> Non
     assert only == Endpoint(
         Target(Address.parse("10.0.0.1"), 8080), False, True, True, False, frozenset("z"), frozenset("n")
     )
+
+
+def test_the_order_of_slices_never_matters() -> None:
+    kinds = [
+        endpoint("10.0.0.1", ready=False, terminating=True),
+        endpoint("10.0.0.1", ready=False, serving=False),
+        endpoint("10.0.0.1"),
+        endpoint("10.0.0.1", node="here"),
+    ]
+    hinted_ = endpoint("10.0.0.1", node="here")
+    hinted_.hints = EndpointHints(for_zones=[ForZone(name="z")])
+    views = [slice_view(slice_("web", IPFamily.IPV4, [each])) for each in (*kinds, hinted_)]
+    for pair in itertools.combinations(views, 2):
+        assert gather(pair, "here") == gather(pair[::-1], "here")
+    best = gather(views, "here")["http", Protocol.TCP]
+    assert [(each.local, each.ready, each.zones) for each in best.values()] == [(True, True, frozenset("z"))]
