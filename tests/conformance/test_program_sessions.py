@@ -87,17 +87,6 @@ spec: {ipFamilyPolicyy: PreferDualStack, ports: [{port: "80"}]}
     ),
 }
 
-# Commands of both kubectl sessions that are not replayed, with what this cluster does not have.
-LEFT_OUT = {
-    41: "tokens of service accounts",
-    42: "access reviews",
-    43: "access reviews",
-    66: "impersonation",
-    67: "impersonation",
-    68: "impersonation",
-    75: "leases of leader election, and of servers that are several",
-}
-
 
 class Step(NamedTuple):
     number: int
@@ -110,8 +99,7 @@ def steps(session: str) -> Iterator[Step]:
     with lzma.open(SESSIONS / f"{session}.jsonl.xz", "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             recorded = json.loads(line)
-            if not session.startswith("kubectl") or number not in LEFT_OUT:
-                yield Step(number, recorded["args"], recorded["exit"], recorded["output"])
+            yield Step(number, recorded["args"], recorded["exit"], recorded["output"])
 
 
 class Desk:
@@ -177,7 +165,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             f"--token-auth-file={tmp_path / 'tokens.csv'}",
             f"--cert-dir={tmp_path}",
         )
-        cluster.start_controllers()
+        cluster.start_controllers("--leader-elect=true")
         uvloop.run(is_up(cluster))
         desk = Desk(cluster)
         for number in (1, 2):
