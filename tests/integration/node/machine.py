@@ -22,6 +22,7 @@ from twinstack.api.kinds import EVENTS, NODES, PODS, Kind
 from twinstack.api.meta import ObjectMeta
 from twinstack.client import kubeconfig
 from twinstack.client.rest import MERGE, Client
+from twinstack.cluster.policy import manifest
 from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
@@ -71,6 +72,7 @@ class Machine:
             *(f"--kubelet-client-key={self.directory / 'apiserver.key'}",),
             f"--kubelet-certificate-authority={files['ca.crt']}",
             f"--service-account-signing-key-file={self.directory / 'sa.key'}",
+            f"--rbac-manifest={self.directory / 'policy.json'}",
             "--disable-admission-plugins=ServiceAccount",  # there is no controller that makes accounts
         )
         self.start_agent()
@@ -227,6 +229,8 @@ class Machine:
     def _certificates(self) -> None:
         authority = CertificateAuthority.create("test")
         (self.directory / "sa.key").write_bytes(new_key())
+        policy = {"kind": "List", "apiVersion": "v1", "items": manifest()}
+        (self.directory / "policy.json").write_text(json.dumps(policy))
         (self.directory / "ca.crt").write_bytes(authority.certificate_pem)
         loopback = [Address.parse("127.0.0.1"), Address.parse(self.server_ip)]
         pairs = {
