@@ -14,6 +14,7 @@ from typing import Any
 
 from twinstack.api.resources import RESOURCES, Resource, Subresource
 from twinstack.server.accept import MediaType, media_types
+from twinstack.server.conditional import is_known
 from twinstack.server.customresources.catalogue import Catalogue, version_rank
 from twinstack.server.messages import Request, Response
 
@@ -82,7 +83,7 @@ class Discovery:
             return Response(status=200, body=body)
         document, etag = found
         headers = [("Cache-Control", "public"), ("ETag", etag), ("Vary", "Accept")]
-        if request.headers.get("if-none-match") == etag:
+        if is_known(etag, request.headers):
             return Response(status=304, headers=headers)
         content_type = f"application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList"
         return Response(status=200, body=document, content_type=content_type, headers=headers)

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.accept import media_types
+from twinstack.server.conditional import is_known
 from twinstack.server.messages import Request, Response
 from twinstack.server.version import GIT_VERSION
 
@@ -38,7 +39,7 @@ def answer(request: Request, resources: Sequence[Resource] = RESOURCES) -> Respo
 
 def _cached(request: Request, body: bytes, etag: str, content_type: str) -> Response:
     headers = [("ETag", etag), ("Vary", "Accept")]
-    if request.headers.get("if-none-match") == etag:
+    if is_known(etag, request.headers):
         return Response(status=304, headers=headers)
     return Response(status=200, body=body, content_type=content_type, headers=headers)
 

@@ -136,8 +136,8 @@ def _read_token(text: str) -> _Token:
         raise _bad_token("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     if not token.start:
         raise _bad_token("encoded start key empty (version meta.k8s.io/v1)")
-    if ".." in token.start.split("/"):
-        raise _bad_token(token.start)
+    if any(part in ("", ".", "..") for part in token.start.removeprefix("/").split("/")):
+        raise _bad_token(token.start)  # no key of a list begins so
     return token
 
 

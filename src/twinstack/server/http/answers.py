@@ -27,9 +27,9 @@ def has_body(status: int) -> bool:
 
 
 def wants_gzip(answer: Response, headers: Mapping[str, str]) -> bool:
-    """Whether the client asked for gzip and the body is long enough."""
+    """Whether the client asked for gzip, by that word alone as upstream, and the body is long enough."""
     size = len(answer.body) if isinstance(answer.body, bytes) else sum(map(len, answer.body))
-    return size > _GZIP_FROM and "gzip" in headers.get("accept-encoding", "")
+    return size > _GZIP_FROM and "gzip" in map(str.strip, headers.get("accept-encoding", "").split(","))
 
 
 def compressed(answer: Response) -> Response:

@@ -17,6 +17,7 @@ import msgspec
 
 from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.accept import media_types
+from twinstack.server.conditional import is_known
 from twinstack.server.customresources.openapi import component_schemas
 from twinstack.server.messages import Request, Response
 from twinstack.server.openapi_v3.paths import path_items, roots
@@ -69,7 +70,7 @@ def answer(request: Request, custom: Sequence[Resource] = ()) -> Response | None
 
 def _conditional(request: Request, found: Document, lasting: list[tuple[str, str]]) -> Response:
     headers = [("ETag", found.etag), ("Vary", "Accept"), *lasting]
-    if request.headers.get("if-none-match") == found.etag:
+    if is_known(found.etag, request.headers):
         return Response(status=304, headers=headers)
     return Response(status=200, body=found.body, headers=headers)
 
