@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _access(configuration: Configuration) -> kubeconfig.ClusterAccess:
+    """As a kubeconfig has it, or the service account of the Pod we are in; --master only says where."""
     if configuration.kubeconfig:
         access = kubeconfig.load(configuration.kubeconfig)
-    elif configuration.master:
+    elif configuration.master and not _in_pod():
         access = kubeconfig.ClusterAccess(server=configuration.master)
     else:
         access = kubeconfig.in_cluster()
@@ -75,8 +76,11 @@ def _access(configuration: Configuration) -> kubeconfig.ClusterAccess:
 
 def _manifests_are_piped(configuration: Configuration) -> bool:
     """Nothing says which cluster to ask, and something is there to be read."""
-    nowhere = not (configuration.kubeconfig or configuration.master or os.environ.get("KUBERNETES_SERVICE_HOST"))
-    return nowhere and not sys.stdin.isatty()
+    return not (configuration.kubeconfig or configuration.master or _in_pod()) and not sys.stdin.isatty()
+
+
+def _in_pod() -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 def prepare(configuration: Configuration) -> bool:

@@ -132,6 +132,7 @@ class History:
         self.node = some_node(chance)
         self.surroundings = dict(SURROUNDINGS)
         self.program = Program(bed)
+        self.program.tracker.node_changed(self.node)
         self.program.sync()
 
     def step(self) -> None:
