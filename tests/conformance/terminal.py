@@ -46,7 +46,7 @@ _FOREIGN = (
 
 
 # What another server serves beside the objects of Kubernetes.
-_NOT_SERVED = re.compile(r"componentstatuses|\b(apiextensions|apiregistration|flowcontrol\.apiserver)\.k8s\.io/")
+_NOT_SERVED = re.compile(r"componentstatuses|\b(apiregistration|flowcontrol\.apiserver)\.k8s\.io/")
 
 _RECORDED_KINDS = 35  # rows that the recording has whole, the header among them
 

@@ -38,7 +38,7 @@ AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-
 TRACKING = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking"
 
 # Groups that are not served: they serve what kube-apiserver does beside Kubernetes' objects.
-NOT_SERVED = ("/apis/apiregistration.k8s.io/", "/apis/flowcontrol.apiserver.k8s.io/", "/apis/apiextensions.k8s.io/")
+NOT_SERVED = ("/apis/apiregistration.k8s.io/", "/apis/flowcontrol.apiserver.k8s.io/")
 # One server has no need to tell others that it is there.
 LEASE_OF_THE_SERVER = "item kube-system/apiserver-wlv32tlttr4jl3gtroqexyxapa is missing"
 
