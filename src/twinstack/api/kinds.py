@@ -21,6 +21,7 @@ from twinstack.api.core import (
 from twinstack.api.discovery import EndpointSlice
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
+from twinstack.api.rbac import ClusterRole
 from twinstack.api.replication import ReplicationController
 from twinstack.api.resources import Resource, resource
 
@@ -52,4 +53,5 @@ IP_ADDRESSES = Kind(resource("networking.k8s.io", "ipaddresses"), IPAddress)
 CERTIFICATE_SIGNING_REQUESTS = Kind(
     resource("certificates.k8s.io", "certificatesigningrequests"), CertificateSigningRequest
 )
+CLUSTER_ROLES = Kind(resource("rbac.authorization.k8s.io", "clusterroles"), ClusterRole)
 LEASES = Kind(resource("coordination.k8s.io", "leases"), Lease)

@@ -13,6 +13,7 @@ from twinstack.client import election
 from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
+from twinstack.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from twinstack.controllers.context import Context, Controller, run_all
 from twinstack.controllers.csrapproving import CSRApprovingController
 from twinstack.controllers.csrcleaner import CSRCleanerController
@@ -126,6 +127,7 @@ CONTROLLERS: dict[str, Factory] = {
     "pod-garbage-collector-controller": lambda context, args: PodGarbageController(
         context, threshold=args.terminated_pod_gc_threshold
     ),
+    "clusterrole-aggregation-controller": lambda context, args: ClusterRoleAggregationController(context),
     "ttl-controller": lambda context, args: NodeTTLController(context),
 }
 
