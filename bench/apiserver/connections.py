@@ -140,16 +140,17 @@ def service(number: int) -> JSON:
 
 
 SERVICES = "/api/v1/namespaces/default/services"
+QUIET = "/api/v1/namespaces/quiet/services"  # of a namespace that is there when a benchmark makes it
 
 
-def creations(start: int, end: int) -> list[Call]:
-    return [Call("POST", SERVICES, json.dumps(service(number)).encode()) for number in range(start, end)]
+def creations(start: int, end: int, path: str = SERVICES) -> list[Call]:
+    return [Call("POST", path, json.dumps(service(number)).encode()) for number in range(start, end)]
 
 
-def patches(count: int, among: int, tag: str) -> list[Call]:
+def patches(count: int, among: int, tag: str, path: str = SERVICES) -> list[Call]:
     """Each sets an annotation to a value that it has not had."""
     return [
-        Call("PATCH", f"{SERVICES}/s{number % among}", _annotation(f"{tag}-{number}"), MERGE) for number in range(count)
+        Call("PATCH", f"{path}/s{number % among}", _annotation(f"{tag}-{number}"), MERGE) for number in range(count)
     ]
 
 
