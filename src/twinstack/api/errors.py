@@ -171,11 +171,16 @@ def conflict(resource: str, name: str, cause: str = MODIFIED, group: str = "") -
 
 
 _MOST_ERRORS = 1000  # shown of one object; a body of some megabytes may have a hundred thousand
+_MOST_TEXT = 1 << 20  # characters of them: each may quote a value as long as the body
 
 
 def invalid_object(kind: str, name: str, errors: Sequence[FieldError], group: str = "") -> StatusError:
     """422. The message drops duplicates and keeps the order; the causes keep every error that anybody reads."""
-    left, errors = len(errors) - _MOST_ERRORS, errors[:_MOST_ERRORS]
+    shown, room = 0, _MOST_TEXT
+    while shown < min(len(errors), _MOST_ERRORS) and room > 0:
+        room -= len(errors[shown].body)
+        shown += 1
+    left, errors = len(errors) - shown, errors[:shown]
     distinct = list(dict.fromkeys(str(error) for error in errors))
     if left > 0:
         distinct.append(f"and {left} more errors")

@@ -31,7 +31,7 @@ class ResourceQuotaStrategy(Strategy):
         spec = obj.get("spec") or {}
         errors = _amounts_errors(spec.get("hard") or {}, "spec.hard")
         scopes: Sequence[str] = spec.get("scopes") or []
-        errors += [invalid("spec.scopes", scopes, "unsupported scope") for scope in scopes if scope not in _SCOPES]
+        errors += [invalid("spec.scopes", scopes, "unsupported scope")] * sum(each not in _SCOPES for each in scopes)
         if any(pair <= set(scopes) for pair in _EXCLUSIVE):
             errors.append(invalid("spec.scopes", scopes, "conflicting scopes"))
         if old is not None and set(scopes) != set((old.get("spec") or {}).get("scopes") or []):
