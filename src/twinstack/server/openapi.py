@@ -1,8 +1,8 @@
-"""The OpenAPI v2 document: for every kind one PATCH operation that takes `fieldValidation`.
+"""The OpenAPI v2 document: the definitions of all kinds, and for each one PATCH operation with `fieldValidation`.
 
-That is what `kubectl create`, `apply` and `replace` look for before they leave validation to the server
-(kubectl 1.27 to 1.36). They read it as protobuf (gnostic's `openapi.v2.Document`), others as JSON; both are made
-from the same list.
+The operation is what `kubectl create`, `apply` and `replace` look for before they leave validation to the server
+(kubectl 1.27 to 1.36). They read the document as protobuf (gnostic's `openapi.v2.Document`), others as JSON; both
+are made from the same definitions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from twinstack.api.resources import RESOURCES, Resource
 from twinstack.server.accept import media_types
 from twinstack.server.conditional import is_known
 from twinstack.server.messages import Request, Response
+from twinstack.server.openapi_definitions import definitions, field, messages, text
 from twinstack.server.version import GIT_VERSION
 
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -33,8 +34,8 @@ def answer(request: Request, resources: Sequence[Resource] = RESOURCES) -> Respo
             return _cached(request, *protobuf_document(resources), _PROTOBUF)
         if media.type in _JSON_TYPES:
             return _cached(request, *json_document(resources), "application/json")
-    text = f"406: Not Acceptable\n\nAvailable representations: application/json, {_PROTOBUF}"
-    return Response(status=406, body=text.encode(), content_type="text/plain; charset=utf-8")
+    told = f"406: Not Acceptable\n\nAvailable representations: application/json, {_PROTOBUF}"
+    return Response(status=406, body=told.encode(), content_type="text/plain; charset=utf-8")
 
 
 def _cached(request: Request, body: bytes, etag: str, content_type: str) -> Response:
@@ -68,7 +69,7 @@ def json_document(resources: Sequence[Resource]) -> tuple[bytes, str]:
         "swagger": "2.0",
         "info": {"title": _TITLE, "version": GIT_VERSION},
         "paths": paths,
-        "definitions": {},
+        "definitions": definitions(resources),
     }
     body = json.dumps(document, separators=(",", ":")).encode()
     return body, _etag(body)
@@ -78,38 +79,20 @@ def json_document(resources: Sequence[Resource]) -> tuple[bytes, str]:
 def protobuf_document(resources: Sequence[Resource]) -> tuple[bytes, str]:
     """The document as protobuf, and its ETag. Numbers are the fields of gnostic's messages."""
     paths = b"".join(
-        _field(2, _text(1, _template(resource)) + _field(2, _field(8, _patch_operation(resource))))
+        field(2, text(1, _template(resource)) + field(2, field(8, _patch_operation(resource))))
         for resource in resources
     )
-    info = _text(1, _TITLE) + _text(2, GIT_VERSION)
-    body = _text(1, "2.0") + _field(2, info) + _field(8, paths) + _field(9, b"")
+    info = text(1, _TITLE) + text(2, GIT_VERSION)
+    body = text(1, "2.0") + field(2, info) + field(8, paths) + field(9, messages(definitions(resources)))
     return body, _etag(body)
 
 
 def _patch_operation(resource: Resource) -> bytes:
-    in_query = _text(2, "query") + _text(4, "fieldValidation") + _text(6, "string")
-    parameter = _field(1, _field(2, _field(3, in_query)))  # Parameter.non_body.query
+    in_query = text(2, "query") + text(4, "fieldValidation") + text(6, "string")
+    parameter = field(1, field(2, field(3, in_query)))  # Parameter.non_body.query
     kind = f'group: "{resource.group}"\nkind: {resource.kind}\nversion: {resource.version}\n'
-    extension = _text(1, _KIND_EXTENSION) + _field(2, _text(2, kind))  # Any.yaml
-    return _text(5, f"patch{resource.kind}") + _field(8, parameter) + _field(9, b"") + _field(13, extension)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """A length-delimited field (wire type 2)."""
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _text(number: int, value: str) -> bytes:
-    return _field(number, value.encode())
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    extension = text(1, _KIND_EXTENSION) + field(2, text(2, kind))  # Any.yaml
+    return text(5, f"patch{resource.kind}") + field(8, parameter) + field(9, b"") + field(13, extension)
 
 
 def _etag(body: bytes) -> str:

@@ -12,6 +12,8 @@ from twinstack.server.messages import Request, Response, UserInfo
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
+SERVICE_SPEC = "io.k8s.api.core.v1.ServiceSpec"
+
 Message = dict[int, list[bytes]]
 
 
@@ -74,6 +76,26 @@ def test_json_says_the_same() -> None:
         assert document["swagger"] == "2.0"
         operation = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
         assert operation["x-kubernetes-group-version-kind"] == {"group": "apps", "kind": "Deployment", "version": "v1"}
+
+
+def test_definitions_are_the_same_in_both_forms() -> None:
+    told, shown = ask(PROTOBUF).body, ask("application/json").body
+    assert isinstance(told, bytes)
+    assert isinstance(shown, bytes)
+    definitions = json.loads(shown)["definitions"]
+    named = {message(each)[1][0].decode(): message(message(each)[2][0]) for each in message(message(told)[9][0])[1]}
+    assert named.keys() == definitions.keys()
+    spec = {message(each)[1][0]: message(message(each)[2][0]) for each in message(named[SERVICE_SPEC][25][0])[1]}
+    fields = definitions[SERVICE_SPEC]["properties"]
+    assert {name.decode() for name in spec} == fields.keys()
+    assert fields["ports"]["items"] == {"$ref": "#/definitions/io.k8s.api.core.v1.ServicePort"}
+    assert message(message(spec[b"ports"][23][0])[1][0])[1] == [b"#/definitions/io.k8s.api.core.v1.ServicePort"]
+    extensions = {message(each)[1][0]: message(message(each)[2][0])[2][0] for each in spec[b"ports"][31]}
+    assert extensions[b"x-kubernetes-patch-merge-key"] == b'"port"'
+    assert definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] == {
+        "type": "string",
+        "format": "int-or-string",
+    }
 
 
 def test_an_unchanged_document_is_304() -> None:
