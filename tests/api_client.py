@@ -113,7 +113,7 @@ class Api:
             body=b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body),
             user=ADMIN,
         )
-        route = routing.parse(request.path)
+        route = routing.parse(request.path, self.registry.catalogue.rows)
         assert route is not None, url
         answer = await self._handler.handle(request, route)
         assert isinstance(answer, Response | StreamResponse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-_MOST_NESTING = 100
+_MOST_NESTING = 50  # of brackets; each level takes several frames of Python
 _LONGEST = 100_000  # characters
 
 
@@ -72,7 +72,10 @@ def parse(text: str) -> Node:
     """Raises CELSyntaxError."""
     if len(text) > _LONGEST:
         raise CELSyntaxError(f"expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}")
-    return _Parser(text).whole()
+    try:
+        return _Parser(text).whole()
+    except RecursionError:
+        raise CELSyntaxError(f"expression recursion limit exceeded: {_MOST_NESTING}") from None
 
 
 def _tokens(text: str) -> list[_Token]:
