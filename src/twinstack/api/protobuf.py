@@ -199,14 +199,25 @@ def _single(data: Any, number: int, default: Any) -> Any:
 def _time(data: Any, depth: int) -> str | None:
     if not len(data):
         return None
-    return times.format_time(_signed(_single(data, 1, 0), depth))
+    return times.format_time(_within(_SECONDS, _single(data, 1, 0), depth))
 
 
 def _micro_time(data: Any, depth: int) -> str | None:
     if not len(data):
         return None
-    nanoseconds = _signed(_single(data, 2, 0), depth)
-    return f"{times.format_time(_signed(_single(data, 1, 0), depth))[:-1]}.{nanoseconds // 1000:06d}Z"
+    nanoseconds = _within(_NANOSECONDS, _single(data, 2, 0), depth)
+    return f"{times.format_time(_within(_SECONDS, _single(data, 1, 0), depth))[:-1]}.{nanoseconds // 1000:06d}Z"
+
+
+_SECONDS = range(-30_610_224_000, 253_402_300_800)  # Unix times of years with four digits: RFC 3339 writes no others
+_NANOSECONDS = range(10**9)
+
+
+def _within(bounds: range, value: Any, depth: int) -> int:
+    number = _signed(value, depth)
+    if number not in bounds:
+        raise OverflowError("a time is out of range")
+    return number
 
 
 def _int_or_string(data: Any, depth: int) -> int | str:

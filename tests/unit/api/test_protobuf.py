@@ -143,6 +143,13 @@ def test_malformed_bodies(data: bytes, message: str) -> None:
         decode(data)
 
 
+@pytest.mark.parametrize("seconds", [1 << 62, -(1 << 62), 253_402_300_800, -62_135_596_801])
+def test_times_of_no_calendar_are_refused(seconds: int) -> None:
+    created = tagged(1, 2, tagged(8, 2, tagged(1, 0, varint(seconds))))
+    with pytest.raises(DecodeError, match="a time is out of range"):
+        decode(MAGIC + tagged(1, 2, tagged(1, 2, b"v1") + tagged(2, 2, b"ConfigMap")) + tagged(2, 2, created))
+
+
 @given(st.binary(max_size=60), st.sampled_from(["Pod", "Service", "Secret"]))
 def test_anything_is_read_or_refused(noise: bytes, kind: str) -> None:
     data = MAGIC + tagged(1, 2, tagged(1, 2, b"v1") + tagged(2, 2, kind.encode())) + tagged(2, 2, noise)
