@@ -1,6 +1,6 @@
 """How fast the proxy writes: everything at start, one endpoint, and nothing at a restart.
 
-    bench/proxy_sync.py [--sizes 1000,10000] [--changes 300] [--json FILE]
+    bench/proxy_sync.py [--sizes 1000,10000,30000] [--changes 300] [--json FILE]
 
 Claims: one endpoint's change costs the same whatever the number of Services (within 20 %), a small multiple
 of the smallest exchange with nf_tables there is (GETGEN); both families of 10 000 Services are laid within a
@@ -176,7 +176,7 @@ def resident() -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--sizes", default="1000,10000")
+    parser.add_argument("--sizes", default="1000,10000,30000")
     parser.add_argument("--changes", type=int, default=300)
     parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
