@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -41,6 +42,19 @@ class Cluster:
 
     def down(self) -> str:
         return self.twinstack("down", "--name", self.name)
+
+    def told_secrets(self) -> list[str]:
+        """Keys and tokens of the cluster that stand in its logs, each with the log; for the end of a run."""
+        state = self.home / self.name
+        logs = [path for path in (state / "logs").glob("*") if path.is_file()]
+        files = [path for path in state.rglob("*") if path.is_file() and path not in logs]
+        secrets = {found for path in files for found in _secrets(path)}
+        return [
+            f"{path.name}: {secret[:6]}…"
+            for path in logs
+            for secret in secrets
+            if secret in path.read_text(errors="replace")
+        ]
 
     def twinstack(self, *words: str, expect: int = 0) -> str:
         return self._run([str(BIN / "twinstack"), *words], expect=expect)
@@ -126,6 +140,15 @@ class Cluster:
         except OSError:
             return False
         return True
+
+
+def _secrets(path: Path) -> list[str]:
+    """Lines of private keys, and the keys and tokens of kubeconfigs."""
+    if path.suffix == ".key":
+        return [line for line in path.read_text().splitlines() if not line.startswith("-----")]
+    if "kubeconfig" in str(path):
+        return re.findall(r"""(?:client-key-data|token)"?: ?"?([\w+/=.-]{16,})""", path.read_text())
+    return []
 
 
 def http(address: Address, port: int, timeout: float = PATIENCE) -> str:

@@ -18,6 +18,7 @@ def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.up()
         cluster.run_hello()
         yield cluster
+        assert cluster.told_secrets() == []
     finally:
         cluster.down()
 
@@ -32,5 +33,7 @@ def new_cluster(tmp_path: Path) -> Iterator[Callable[[str], Cluster]]:
         return made[-1]
 
     yield make
+    told = [secret for cluster in made for secret in cluster.told_secrets()]
     for cluster in made:
         cluster.down()
+    assert told == []
