@@ -26,7 +26,7 @@ def topology(resource: Resource) -> Topology:
 
 def nothing(resource: Resource) -> JSON:
     """An object with nothing set; not to be changed."""
-    return {} if resource.custom is not None else _nothing(resource.schema)
+    return {"metadata": {}} if resource.custom is not None else _nothing(resource.schema)
 
 
 @functools.cache

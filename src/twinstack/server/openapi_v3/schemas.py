@@ -22,6 +22,7 @@ PATCH_BODY = "meta.v1.Patch"
 
 _META = "io.k8s.apimachinery.pkg.apis.meta"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_SCHEMAS = "apiextensions.v1.JSONSchemaProps"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _VALUES: dict[str, JSON] = {
     "string": {"type": "string"},
@@ -81,12 +82,24 @@ def object_schema(type_name: str) -> JSON:
         schema["properties"] = {
             name: _property(field, description(type_name, name)) for name, field in sorted(described.fields.items())
         }
+    if type_name == _SCHEMAS:
+        _loosen(schema["properties"], described.fields)
     if described.required:
         schema["required"] = list(described.required)
     kinds = _group_version_kinds(type_name)
     if kinds:
         schema[KIND_EXTENSION] = kinds
     return schema
+
+
+def _loosen(properties: JSON, fields: dict[str, Field]) -> None:
+    """Parts of a schema that may be any JSON have no type: defaults, values of an enum, schemas that may be bools."""
+    for name, field in fields.items():
+        if field.type == "any":
+            inner = properties[name]
+            for part in {"[]": ("items",), "{}": ("additionalProperties",)}.get(field.container, ()):
+                inner = inner[part]
+            inner.pop("type", None)
 
 
 @functools.cache

@@ -12,9 +12,9 @@ from typing import Any
 
 from twinstack.api import times
 from twinstack.api.resources import Resource
-from twinstack.server.customresources.columns import cells as custom_cells
-from twinstack.server.customresources.columns import columns as custom_columns
 from twinstack.server.tables import admission, core, networking, pods, storage, workloads
+from twinstack.server.tables.custom import cells as custom_cells
+from twinstack.server.tables.custom import columns as custom_columns
 
 JSON = dict[str, Any]
 
