@@ -32,8 +32,8 @@ _FIELDS = msgspec.Raw(
 def allocated_address(address: Address, namespace: str, service: str, now: str) -> Callable[[int], bytes]:
     """The record of an address that a Service gets, encoded once its revision is known."""
     record: JSON = {
+        "kind": "IPAddress",  # first, as plans write objects: lists cut this beginning off
         "apiVersion": "networking.k8s.io/v1",
-        "kind": "IPAddress",
         "metadata": {
             "resourceVersion": "",  # first: `store.Put`
             "name": str(address),
