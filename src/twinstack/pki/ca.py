@@ -119,10 +119,11 @@ class CertificateAuthority:
         limit = self._certificate.not_valid_after_utc
         builder = (
             _builder(request.subject, self._certificate.subject, request.public_key, lifetime, limit)
-            .add_extension(_key_usages(usages), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
         )
+        if any(usage not in _PURPOSES for usage in usages):  # an extension without a bit would make it invalid
+            builder = builder.add_extension(_key_usages(usages), critical=True)
         purposes = [_PURPOSES[usage] for usage in usages if usage in _PURPOSES]
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(dict.fromkeys(purposes)), critical=False)

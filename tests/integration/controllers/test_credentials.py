@@ -103,14 +103,16 @@ def test_signers_take_what_is_theirs(server: Bed) -> None:
                 client, "good", "kubelet-serving", request_for("system:node:n1", "system:nodes", dns="n1"), serving
             )
             await ask(client, "nameless", "kubelet-serving", request_for("system:node:n1", "system:nodes"), serving)
-            await ask(client, "person", "kube-apiserver-client", request_for("ann", "devs"), CLIENT_USAGES)
+            await ask(client, "person", "kube-apiserver-client", request_for("ann", "devs"), ["client auth"])
             await ask(client, "server", "kube-apiserver-client", request_for("ann"), serving)
             await ask(client, "no", "kube-apiserver-client", request_for("bob"), CLIENT_USAGES)
             for name in ("good", "nameless", "person", "server"):
                 await decide(client, name)
             await decide(client, "no", "Denied")
             assert (await settled(client, "good")).status.certificate
-            assert (await settled(client, "person")).status.certificate
+            person = base64.b64decode((await settled(client, "person")).status.certificate)
+            with pytest.raises(x509.ExtensionNotFound):  # an empty one would make the certificate invalid
+                x509.load_pem_x509_certificate(person).extensions.get_extension_for_class(x509.KeyUsage)
             for name, problem in (
                 ("nameless", "DNS or IP subjectAltName is required"),
                 ("server", "invalid usage for client certificate: server auth"),
