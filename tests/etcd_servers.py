@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -12,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from twinstack.store.etcd import messages
+from twinstack.store.etcd.channel import Channel, RPCError, endpoints_of
+from twinstack.store.etcd.protobuf import fields
 
 START_SECONDS = 60.0
 
@@ -141,6 +146,24 @@ def etcd(members: int = 1, tls: TLSFiles | None = None, flags: tuple[str, ...] =
         yield cluster
     finally:
         cluster.stop()
+
+
+async def leader_of(servers: Etcd) -> Member:
+    """Who leads, by what the members say of themselves."""
+    while True:
+        await asyncio.sleep(0.02)
+        for member in servers.members:
+            client = Channel(endpoints_of(member.url), None)
+            try:
+                answer = dict(fields(await client.call(messages.STATUS, b"", seconds=2, repeat=False)))
+            except RPCError:
+                continue
+            finally:
+                await client.close()
+            header = answer[1]
+            assert isinstance(header, bytes)
+            if answer.get(4) == dict(fields(header))[2]:
+                return member
 
 
 def _free_port() -> int:

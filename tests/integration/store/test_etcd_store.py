@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.etcd_servers import Etcd, Member, TLSFiles, etcd
+from tests.etcd_servers import Etcd, TLSFiles, etcd, leader_of
 from tests.integration.store.objects import Feed, value_of
 
 from twinstack.ip import Address
@@ -18,9 +18,8 @@ from twinstack.pki.ca import CertificateAuthority
 from twinstack.store import Conflict, Delete, Event, Opened, Put, StoreError, Unavailable
 from twinstack.store.etcd import messages
 from twinstack.store.etcd import store as store_module
-from twinstack.store.etcd.channel import Channel, RPCError, endpoints_of
+from twinstack.store.etcd.channel import Channel, endpoints_of
 from twinstack.store.etcd.compaction import compact
-from twinstack.store.etcd.protobuf import fields
 from twinstack.store.etcd.store import EtcdStore
 
 KILLS = 10 if os.environ.get("TWINSTACK_TESTS") == "soak" else 1
@@ -311,23 +310,6 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
             await stranger.close()
 
     run(work)
-
-
-async def leader_of(servers: Etcd) -> Member:
-    """Who leads, by what the members say of themselves."""
-    while True:
-        for member in servers.members:
-            client = Channel(endpoints_of(member.url), None)
-            try:
-                answer = dict(fields(await client.call(messages.STATUS, b"", seconds=2, repeat=False)))
-            except RPCError:
-                continue
-            finally:
-                await client.close()
-            header = answer[1]
-            assert isinstance(header, bytes)
-            if answer.get(4) == dict(fields(header))[2]:
-                return member
 
 
 def test_the_leader_of_three_members_is_killed() -> None:
