@@ -26,7 +26,7 @@ from twinstack.server.authentication import Authenticator, TokenAuthenticator, c
 from twinstack.server.authorization.decisions import Authorizer
 from twinstack.server.authorization.modes import AlwaysAllow, AlwaysDeny, in_order
 from twinstack.server.authorization.rbac import bootstrap
-from twinstack.server.authorization.rbac.authorizer import RBAC, follow
+from twinstack.server.authorization.rbac.authorizer import CLUSTER_ROLES, RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.backup.page import downloads
@@ -228,6 +228,7 @@ class Process:
             "ping": lambda: True,
             "etcd": lambda: self._store.healthy,  # the name that callers know for the store
             "poststarthook/bootstrap-controller": self._is_ready,
+            "poststarthook/rbac/bootstrap-roles": self._has_roles,
             "poststarthook/start-service-ip-repair-controllers": lambda: self._repair.ready,
         }
         return Health(live, {"shutdown": lambda: not self._stopping.is_set()})
@@ -242,6 +243,9 @@ class Process:
                 and get(resource("", "services"), "default", "kubernetes") is not None
             )
         return self._bootstrapped
+
+    def _has_roles(self) -> bool:
+        return self._registry.reader.exists(CLUSTER_ROLES.key("", "cluster-admin"))
 
     def _keys(self) -> set[Path]:
         """Certificates and keys that this server made, now or before."""

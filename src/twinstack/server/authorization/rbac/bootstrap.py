@@ -8,7 +8,8 @@ role is made anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,24 @@ def _repairs(registry: Registry, wanted: Iterable[JSON]) -> list[Any]:
 
 
 async def _create(registry: Registry, row: Resource, obj: JSON) -> None:
-    """Another server on the same store may be faster."""
-    try:
+    with _unless_done("AlreadyExists"):
         await registry.create(Route(row, obj["metadata"].get("namespace", "")), obj, SYSTEM, _OPTIONS)
-    except StatusError as error:
-        if error.reason != "AlreadyExists":
-            raise
 
 
 async def _replace(registry: Registry, row: Resource, obj: JSON) -> None:
-    await registry.delete(_route(row, obj), SYSTEM)
+    with _unless_done("NotFound"):
+        await registry.delete(_route(row, obj), SYSTEM)
     await _create(registry, row, obj)
+
+
+@contextmanager
+def _unless_done(reason: str) -> Iterator[None]:
+    """Another server on the same store may be faster."""
+    try:
+        yield
+    except StatusError as error:
+        if error.reason != reason:
+            raise
 
 
 async def _update(registry: Registry, row: Resource, obj: JSON) -> None:
