@@ -25,7 +25,7 @@ _LINK = "..data"
 def write(directory: Path, files: Mapping[str, Content], group: int | None = None) -> bool:
     """Show these files and no others; whether that was a change. `group`: who may read them as well as the owner."""
     if group is not None:
-        files = {path: Content(data, mode | 0o440) for path, (data, mode) in files.items()}
+        files = {path: each._replace(mode=each.mode | 0o440) for path, each in files.items()}
     current = _current(directory)
     if current is not None and _read(current) == dict(files):
         return False
@@ -70,8 +70,8 @@ def _read(directory: Path) -> dict[str, Content]:
     for parent, _, names in os.walk(directory):
         for name in names:
             path = Path(parent, name)
-            mode = path.stat().st_mode & 0o7777
-            found[str(path.relative_to(directory))] = Content(path.read_bytes(), mode)
+            stat = path.stat()
+            found[str(path.relative_to(directory))] = Content(path.read_bytes(), stat.st_mode & 0o7777, stat.st_uid)
     return found
 
 
@@ -83,8 +83,8 @@ def _fill(directory: Path, files: Mapping[str, Content], group: int | None) -> N
         target.parent.mkdir(parents=True, exist_ok=True)
         directories.append(target.parent)
         target.write_bytes(content.data)
-        if group is not None:
-            os.chown(target, -1, group)
+        if group is not None or content.owner:
+            os.chown(target, content.owner, -1 if group is None else group)
         os.chmod(target, content.mode)
     for made in directories:
         os.chmod(made, 0o755)

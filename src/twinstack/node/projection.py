@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from twinstack.api import core
+from twinstack.node import security
 from twinstack.node.environment import Addresses, ConfigError, Source, amount, field
 from twinstack.node.sources import Data
 
 KINDS = ("configMap", "secret", "downwardAPI", "projected")
 PARTS = ("serviceAccountToken", "configMap", "secret", "downwardAPI")  # of a projected volume
 MODE = 0o644
+_TOKEN_MODE = 0o600
 
 JSON = Mapping[str, Any]
 
@@ -22,6 +24,7 @@ JSON = Mapping[str, Any]
 class Content(NamedTuple):
     data: bytes
     mode: int = MODE
+    owner: int = 0
 
 
 class TokenWish(NamedTuple):
@@ -77,7 +80,7 @@ def files(pod: core.Pod, volume: JSON, facts: Facts) -> dict[str, Content]:
     for kind, wish in _parts(volume):
         default = mode if mode is not None else MODE
         if kind == "serviceAccountToken":
-            found[wish.get("path", "")] = Content(facts.tokens[token_wish(wish)], default)
+            found[wish.get("path", "")] = _token(pod, facts.tokens[token_wish(wish)], default)
         elif kind == "downwardAPI":
             found |= _downward(pod, wish, default, facts)
         else:
@@ -85,6 +88,14 @@ def files(pod: core.Pod, volume: JSON, facts: Facts) -> dict[str, Content]:
     for path in found:
         check_path(path)
     return found
+
+
+def _token(pod: core.Pod, data: bytes, mode: int) -> Content:
+    """A token is for the one user whom the pod's containers run as, or for its group; else for whoever is inside."""
+    user = security.only_user(pod)
+    if user is None and security.group(pod) is None:
+        return Content(data, mode)
+    return Content(data, _TOKEN_MODE, user or 0)
 
 
 def _downward(pod: core.Pod, wish: JSON, default: int, facts: Facts) -> dict[str, Content]:

@@ -83,3 +83,20 @@ def ignored(pod: core.Pod, limited: frozenset[str]) -> list[str]:
                 if context.get(name):
                     found[name] = None
     return list(found)
+
+
+def only_user(pod: core.Pod) -> int | None:
+    """The one user whom all containers say they run as; None when they differ, or one says nothing."""
+    general = pod.spec.security_context or {}
+    users = {
+        (general | (container.security_context or {})).get("runAsUser")
+        for container in pod.spec.init_containers + pod.spec.containers
+    }
+    user = users.pop() if len(users) == 1 else None
+    return None if user is None else int(user)
+
+
+def group(pod: core.Pod) -> int | None:
+    """The group that owns the pod's volumes, if it names one."""
+    number = (pod.spec.security_context or {}).get("fsGroup")
+    return None if number is None else int(number)

@@ -6,6 +6,7 @@ disk, or are meant to vanish.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from twinstack.api import core
+from twinstack.api import core, times
 from twinstack.api.errors import StatusError
 from twinstack.api.meta import Struct
 from twinstack.api.scalars import quantity
@@ -28,6 +29,8 @@ from twinstack.node.runtime.base import Mount
 from twinstack.node.sources import Data, SourceReader
 
 RENEW_AT = 0.8  # of a token's life, as kubelet
+_LONGEST_USE = 24 * 3600.0  # seconds
+_JITTER = 10.0
 _TMPFS = mounts.NOSUID | mounts.NODEV
 
 
@@ -114,8 +117,10 @@ class Volumes:
         self, pod: core.Pod, volume: Mapping[str, Any], path: Path, addresses: Addresses, *, fresh: bool
     ) -> bool:
         """Write the files of one volume; whether they can change. Raises ConfigError, StatusError."""
-        objects = await self._objects(pod, volume, 0.0 if fresh else self._period / 2)
-        facts = Facts(addresses, objects, await self._renewed(pod, volume), self._allocatable)
+        objects, tokens = await asyncio.gather(
+            self._objects(pod, volume, 0.0 if fresh else self._period / 2), self._renewed(pod, volume)
+        )
+        facts = Facts(addresses, objects, tokens, self._allocatable)
         files = projection.files(pod, volume, facts)
         _make_place(path, in_memory="secret" in volume or "projected" in volume)
         atomicdirectory.write(path, files, (pod.spec.security_context or {}).get("fsGroup"))
@@ -131,13 +136,12 @@ class Volumes:
         for wish in projection.tokens(volume):
             token = self._tokens.get(wish)
             if token is None or time.time() >= token.renew_at:
-                data = await self._request(pod, wish)
-                token = self._tokens[wish] = _Token(data, time.time() + wish.seconds * RENEW_AT)
+                token = self._tokens[wish] = await self._request(pod, wish)
             found[wish] = token.data
         return found
 
-    async def _request(self, pod: core.Pod, wish: TokenWish) -> bytes:
-        meta = pod.metadata
+    async def _request(self, pod: core.Pod, wish: TokenWish) -> _Token:
+        meta, now = pod.metadata, time.time()
         account = pod.spec.service_account_name or "default"
         spec = {
             "audiences": [wish.audience] if wish.audience else [],
@@ -147,7 +151,14 @@ class Volumes:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{meta.namespace}/serviceaccounts/{account}/token"
         answer = await self._client.request("POST", path, msgspec.json.encode(body))
-        return msgspec.json.decode(answer, type=_TokenRequest).status.token.encode()
+        status = msgspec.json.decode(answer, type=_TokenRequest).status
+        try:
+            life = times.parse_time(status.expiration_timestamp) - now
+        except ValueError:
+            life = float(wish.seconds)
+        # Not all pods at once; one that would live for long is renewed every day all the same, as kubelet does.
+        renew_at = now + min(max(life, 0.0) * RENEW_AT, _LONGEST_USE) - random.uniform(0.0, min(life / 20, _JITTER))
+        return _Token(status.token.encode(), renew_at)
 
     def mounts(self, pod: core.Pod, container: core.Container, values: Mapping[str, str]) -> list[Mount]:
         """What a container's volumeMounts show, outer places first. Raises ConfigError."""

@@ -8,6 +8,7 @@ import msgspec
 
 from twinstack.api import times
 from twinstack.api.errors import bad_request
+from twinstack.server.admission import Attempt
 from twinstack.server.deletion import check_preconditions
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import WriteOptions, delete_options
@@ -27,7 +28,10 @@ async def evict(registry: Registry, route: Route, eviction: JSON, user: UserInfo
         raise bad_request("name in URL does not match name in Eviction object")
     wanted = delete_options(_dry(eviction.get("deleteOptions") or {}, options), {})
     pod = Route(route.resource, route.namespace, route.name)
-    meta = registry.get(pod).decode()["metadata"]
+    stored = registry.get(pod).decode()
+    for check in registry.checks:
+        check(Attempt(route, route.name, user, eviction, stored))
+    meta = stored["metadata"]
     check_preconditions(pod.resource, meta, wanted)
     # What was asked for holds; from here on it is this Pod, not one made meanwhile under the same name.
     wanted = msgspec.structs.replace(wanted, uid=meta["uid"], resource_version="")

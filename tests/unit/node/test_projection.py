@@ -113,3 +113,10 @@ def test_paths_stay_inside(path: str) -> None:
 @pytest.mark.parametrize("path", ["a", "a/b", ".a", "a..b", "a/..b"])
 def test_paths(path: str) -> None:
     check_path(path)
+
+
+def test_a_token_is_for_those_whom_the_pod_names() -> None:
+    volume = {"projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}}
+    assert made(volume)["token"] == Content(b"token", 0o644)
+    assert made(volume, security_context={"runAsUser": 7})["token"] == Content(b"token", 0o600, 7)
+    assert made(volume, security_context={"fsGroup": 9})["token"] == Content(b"token", 0o600)
