@@ -388,6 +388,6 @@ def _frame(kind: int, flags: int, identity: int, payload: bytes) -> bytes:
 def _without_padding(flags: int, payload: bytes) -> bytes:
     if not flags & _PADDED:
         return payload
-    if payload[0] >= len(payload):
+    if not payload or payload[0] >= len(payload):
         raise ValueError("more padding than payload")
     return payload[1 : len(payload) - payload[0]]
