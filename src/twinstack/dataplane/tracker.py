@@ -77,7 +77,8 @@ class Tracker:
         """It is new or changed. Slices of other address types, and those without an owner, are ignored."""
         key, complaints = slice_.key, Complaints()
         view = read_slice(slice_, complaints)
-        self._tell("EndpointSlice", key, complaints)
+        if complaints or self._complaints:
+            self._tell("EndpointSlice", key, complaints)
         if view is None or view.family not in self._families:
             self._take_away(key)
             return

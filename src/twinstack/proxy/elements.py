@@ -14,7 +14,7 @@ from twinstack.proxy.classes import DROP, REJECT, Class, Kind, size_for
 Range = tuple[bytes, bytes | None]  # [first, end); no end: up to the last address
 Span = tuple[bytes, bytes]  # first and last
 
-_PORT_KEY = struct.Struct(">B3xH2x")  # protocol, port: one register each
+_PORT_KEY = 8  # bytes: protocol and port have four each, and begin them
 _INDEX = struct.Struct("=I")
 
 _KINDS = {Via.CLUSTER_IP: Kind.CLUSTER, Via.NODE_PORT: Kind.NODE_PORT}
@@ -39,17 +39,22 @@ class Arranged(NamedTuple):
 
 def slot_key(slot: Slot) -> bytes:
     """The key of a front end: in `node-ports` when it has no address, else in `services`."""
-    key = _PORT_KEY.pack(slot.protocol, slot.port)
-    return key if slot.address is None else slot.address.packed + key
+    address, port, protocol = slot
+    key = protocol << 56 | port << 16
+    if address is None:
+        return key.to_bytes(_PORT_KEY, "big")
+    return (address.value << 64 | key).to_bytes(address.family.octets + _PORT_KEY, "big")
 
 
 def target_value(target: Target) -> bytes:
-    return target.address.packed + struct.pack(">H2x", target.port)
+    (family, value), port = target
+    return (value << 32 | port << 16).to_bytes(family.octets + 4, "big")
 
 
 def hairpin_key(hairpin: Hairpin) -> bytes:
     address = hairpin.target.address.packed
-    return address + address + _PORT_KEY.pack(hairpin.protocol, hairpin.target.port)
+    key = hairpin.protocol << 56 | hairpin.target.port << 16
+    return address + address + key.to_bytes(_PORT_KEY, "big")
 
 
 def index_key(key: bytes, index: int) -> bytes:

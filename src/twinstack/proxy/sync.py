@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from twinstack.dataplane.claims import Claims, Touched
 from twinstack.dataplane.model import (
@@ -273,9 +273,14 @@ class Synchroniser:
             self._cleaner.queue(state.family, slot, Job(serving, state.surroundings.node_ips))
 
 
-def _without_local(state: ServiceState) -> set[tuple[str, ServicePortName]]:
+_NOWHERE: Set[tuple[str, ServicePortName]] = frozenset()
+
+
+def _without_local(state: ServiceState) -> Set[tuple[str, ServicePortName]]:
     """Service ports whose flows are dropped for want of an endpoint on this node, by the policy that says so."""
     dropping = [front_end for front_end in state.front_ends if front_end.action is Action.DROP]
+    if not dropping:  # most often
+        return _NOWHERE
     return {("internal" if each.via is Via.CLUSTER_IP else "external", each.name) for each in dropping}
 
 
@@ -283,7 +288,8 @@ def _slots_to_clean(changes: Iterable[Change]) -> set[Slot]:
     found: set[Slot] = set()
     for change in changes:
         before, after = _serving(change.old.front_ends), _serving(change.new.front_ends)
-        found |= {slot for slot in before.keys() | after.keys() if before.get(slot) != after.get(slot)}
+        if before or after:
+            found |= {slot for slot in before.keys() | after.keys() if before.get(slot) != after.get(slot)}
     return found
 
 
