@@ -22,6 +22,8 @@ from twinstack.dataplane.model import (
 from twinstack.dataplane.views import Exposure, PortView, ServiceView, SliceView
 from twinstack.ip import CIDR, Address, IPFamily
 
+_NOBODY: frozenset[Target] = frozenset()
+
 
 def state_of(service: ServiceView, slices: Iterable[SliceView], family: IPFamily, node: NodeView) -> ServiceState:
     """All front ends of `service` in `family`. `slices` are its own, of that family."""
@@ -30,18 +32,17 @@ def state_of(service: ServiceView, slices: Iterable[SliceView], family: IPFamily
         return NOTHING
     endpoints = gather(slices, node.name)
     front_ends: list[FrontEnd] = []
-    hairpins: set[Hairpin] = set()
+    hairpins: list[Hairpin] = []
     for port in service.ports:
         behind = endpoints.get((port.name, port.protocol), {})
         carriers = choose(behind.values(), node)
         front_ends += _front_ends(service, port, address, carriers, _serving(port.protocol, behind.values()), node)
-        hairpins.update([Hairpin(target, port.protocol) for target in carriers.local])
-    return ServiceState(address, tuple(front_ends), tuple(sorted(hairpins)), _health_check(service.exposure, endpoints))
+        hairpins += [Hairpin(target, port.protocol) for target in carriers.local]
+    health = _health_check(service.exposure, endpoints) if service.exposure.health_port else None
+    return ServiceState(address, tuple(front_ends), tuple(sorted(set(hairpins))) if hairpins else (), health)
 
 
-def _health_check(exposure: Exposure, endpoints: Endpoints) -> HealthCheck | None:
-    if not exposure.health_port:
-        return None
+def _health_check(exposure: Exposure, endpoints: Endpoints) -> HealthCheck:
     ready = (each for found in endpoints.values() for each in found.values() if each.local and each.ready)
     return HealthCheck(exposure.health_port, len({each.target.address for each in ready}))
 
@@ -49,7 +50,7 @@ def _health_check(exposure: Exposure, endpoints: Endpoints) -> HealthCheck | Non
 def _serving(protocol: Protocol, endpoints: Iterable[Endpoint]) -> frozenset[Target]:
     """Whom established flows may stay with, whatever the traffic policy: only UDP flows are ever cut."""
     if protocol is not Protocol.UDP:
-        return frozenset()
+        return _NOBODY
     return frozenset(endpoint.target for endpoint in endpoints if endpoint.serving)
 
 
@@ -66,7 +67,8 @@ def _front_ends(
     bound = service.inside_local
     inside = carriers.local if bound else carriers.cluster
     slot = Slot(address, port.port, protocol)
-    found = [FrontEnd(slot, Via.CLUSTER_IP, name, _action(inside, carriers), inside, serving, bound, affinity=affinity)]
+    action = Action.FORWARD if inside else _action(inside, carriers)
+    found = [FrontEnd(slot, Via.CLUSTER_IP, name, action, inside, serving, bound, None, affinity)]
     bound, exposure = service.outside_local, service.exposure
     if not port.node_port and not exposure.balanced and not exposure.external:
         return found

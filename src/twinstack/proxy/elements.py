@@ -16,6 +16,7 @@ Span = tuple[bytes, bytes]  # first and last
 
 _PORT_KEY = 8  # bytes: protocol and port have four each, and begin them
 _INDEX = struct.Struct("=I")
+_FEW = tuple(map(_INDEX.pack, range(16)))
 
 _KINDS = {Via.CLUSTER_IP: Kind.CLUSTER, Via.NODE_PORT: Kind.NODE_PORT}
 _NO_SPANS: frozenset[Span] = frozenset()
@@ -59,7 +60,7 @@ def hairpin_key(hairpin: Hairpin) -> bytes:
 
 def index_key(key: bytes, index: int) -> bytes:
     """The key of one target of a front end."""
-    return key + _INDEX.pack(index)
+    return key + (_FEW[index] if index < len(_FEW) else _INDEX.pack(index))
 
 
 def read_index(key: bytes) -> tuple[bytes, int]:

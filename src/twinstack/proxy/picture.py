@@ -101,16 +101,12 @@ class Picture:
             class_ = self.words.read(word)
             if class_ == GUARD:
                 class_ = self.words.read(guarded.get(key, b""))
-            laid = _whole(key, class_, endpoints, picks, slots) if class_ is not None else None
+            laid = _take_whole(key, class_, endpoints, picks, slots) if class_ is not None else None
             if laid is None:
                 self._strays.append((stage.words, key))
                 continue
             found[key] = laid
             guarded.pop(key, None)
-            for index in range(len(laid.targets)):
-                del endpoints[index_key(key, index)]
-            for index, slot in enumerate(laid.slots):
-                del picks[index_key(key, index)], slots[key + slot]
         for collection, left in ((stage.endpoints, endpoints), (stage.picks, picks), (stage.slots, slots)):
             self._strays += [(collection, key) for key in left]
         return found
@@ -272,18 +268,20 @@ class Picture:
             keys.discard(key)
 
 
-def _whole(
+def _take_whole(
     key: bytes, class_: Class, endpoints: dict[bytes, bytes], picks: dict[bytes, bytes], slots: dict[bytes, bytes]
 ) -> Laid | None:
-    """A front end whose elements are all there."""
+    """A front end whose elements are all there; they are taken away then, so that strays are left."""
     targets = _by_index(key, class_.size, endpoints)
     if size_for(len(targets)) != class_.size:
         return None
-    if not class_.affinity:
-        return Laid(class_, targets)
-    found = _by_index(key, len(targets), picks)
-    if tuple(slots.get(key + slot) for slot in found) != targets:
+    found = _by_index(key, len(targets), picks) if class_.affinity else ()
+    if class_.affinity and tuple(slots.get(key + slot) for slot in found) != targets:
         return None
+    for index in range(len(targets)):
+        del endpoints[index_key(key, index)]
+    for index, slot in enumerate(found):
+        del picks[index_key(key, index)], slots[key + slot]
     return Laid(class_, targets, found)
 
 
