@@ -73,10 +73,13 @@ class Member:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
-    def send(self, number: int) -> None:
-        """SIGSTOP and SIGCONT, mostly."""
+    def freeze(self) -> None:
+        """It keeps its connections and says nothing any more; `stop` ends that."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        while any((task / "stat").read_text().rpartition(")")[2].split()[0] not in "TZ" for task in tasks.iterdir()):
+            time.sleep(0.001)
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         process, self._process = self._process, None

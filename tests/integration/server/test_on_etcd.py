@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -176,7 +175,7 @@ def test_what_is_told_when_etcd_is_silent(monkeypatch: pytest.MonkeyPatch) -> No
             async with opened(store, "/e") as registry:
                 monkeypatch.setattr(store_module, "_WRITE_SECONDS", 0.5)
                 monkeypatch.setattr(feed_module, "_HEAD_SECONDS", 0.5)
-                store.members[0].send(signal.SIGSTOP)
+                store.members[0].freeze()
                 for attempt in (
                     registry.create(Route(CONFIG_MAPS, "default"), config_map("c"), ADMIN),
                     registry.current(),
