@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -378,7 +378,9 @@ def test_a_stream_ends_when_its_peer_goes(run: Run, certificates: Certificates) 
                 peer.send(request("GET", path))
                 await peer.head()
                 peer.writer.transport.abort()
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(30):
+                while len(ended) < 2:
+                    await asyncio.sleep(0.01)
             assert sorted(ended) == ["cancelled", "cancelled"]
             assert site.server.connections == 0
 
@@ -470,6 +472,43 @@ def _ask_and_wait(sock: socket.socket, certificates: Certificates) -> None:
     with context.wrap_socket(sock, server_hostname="127.0.0.1") as wrapped:
         wrapped.sendall(request("GET", "/"))
         time.sleep(1.0)
+
+
+class CountedParts(list[bytes]):
+    """The parts of a body, and how many of them who looked last has taken."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.taken = 0
+        for part in super().__iter__():
+            self.taken += 1
+            yield part
+
+
+def test_of_a_long_answer_little_is_held_for_a_slow_reader(run: Run, certificates: Certificates) -> None:
+    parts = CountedParts([bytes([number]) * (1 << 20) for number in range(64)])
+
+    async def handler(request: Request) -> Answer:
+        return Response(status=200, body=parts if request.path == "/long" else b"short")
+
+    async def test() -> None:
+        async with serving(certificates, handler) as site:
+            slow, other = await site.connect(), await site.connect()
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            slow.send(request("GET", "/long"))
+            slow.send(request("GET", "/next"))
+            async with asyncio.timeout(30):
+                while not parts.taken:
+                    await asyncio.sleep(0.01)
+            for _ in range(20):
+                assert (await other.get("/"))[2] == b"short"
+            assert 0 < parts.taken < len(parts) / 2
+            slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            assert (await slow.answer())[2] == b"".join(parts)
+            assert (await slow.answer())[2] == b"short"
+
+    run(test())
 
 
 def test_back_pressure_shows_and_passes(run: Run, certificates: Certificates) -> None:

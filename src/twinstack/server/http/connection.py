@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from twinstack.api.errors import StatusError
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Identify = Callable[[Mapping[str, Any] | None, bytes | None], UserInfo]
 
 _NEVER = float("inf")
+_HELD = 1 << 20  # bytes of an answer that wait to be sent before more of it is encrypted
 _ONE_WRITE = 1 << 16  # bytes: a head is joined to bodies up to this, larger ones are written after it
 
 
@@ -237,10 +238,16 @@ class HTTPConnection(asyncio.Protocol):
             answer = await asyncio.to_thread(compressed, answer)
             if self._flow.gone:
                 return
-        self._write(answer, exchange, keep_alive=exchange.keep_alive)
+        for part in self._write(answer, exchange, keep_alive=exchange.keep_alive):
+            if self._flow.wire.get_write_buffer_size() > _HELD:
+                await self._flow.drain()  # others get their turn; a slow reader holds no encrypted copy of everything
+                if self._flow.gone:
+                    return
+            self._flow.wire.write(part)
 
-    def _write(self, answer: Response, exchange: Exchange | None, *, keep_alive: bool) -> None:
-        """One write for head and body, so that they share a packet and a TLS record, if the body is not long."""
+    def _write(self, answer: Response, exchange: Exchange | None, *, keep_alive: bool) -> Sequence[bytes]:
+        """Head and body in one write, so that they share a packet and a TLS record; of a long body the parts are
+        returned that are still to be written."""
         parts = (answer.body,) if isinstance(answer.body, bytes) else answer.body
         size = sum(map(len, parts))
         framing = f"Content-Length: {size}\r\n" if has_body(answer.status) and not answer.measured else ""
@@ -255,10 +262,9 @@ class HTTPConnection(asyncio.Protocol):
             parts, size = (), 0
         if size <= _ONE_WRITE:
             self._flow.wire.write(b"".join((head, *parts)))
-        else:
-            self._flow.wire.write(head)
-            for part in parts:
-                self._flow.wire.write(part)
+            return ()
+        self._flow.wire.write(head)
+        return parts
 
     async def _stream(self, answer: StreamResponse, exchange: Exchange) -> None:
         exchange.keep_alive = exchange.keep_alive and not exchange.old
