@@ -29,6 +29,7 @@ from twinstack.server.authorization.rbac import bootstrap
 from twinstack.server.authorization.rbac.authorizer import RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
+from twinstack.server.authorization.upserts import CreateOnUpdate
 from twinstack.server.discovery import Discovery
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
@@ -104,7 +105,7 @@ class Server:
         index = PolicyIndex()
         follow(registry.cache, index)
         authorizer = in_order(["RBAC"], {"RBAC": partial(RBAC, index)})
-        registry.checks.append(Escalation(authorizer, index))
+        registry.checks += [CreateOnUpdate(authorizer), Escalation(authorizer, index)]
         reviews = AccessReviews(authorizer)
         resources = ResourceHandler(registry)
         self._app = App(

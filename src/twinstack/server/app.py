@@ -19,7 +19,7 @@ from twinstack.server.customresources.catalogue import Catalogue
 from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
-from twinstack.server.impersonation import become, impersonated
+from twinstack.server.impersonation import become, forget, impersonated
 from twinstack.server.inflight import Inflight
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
 from twinstack.server.metrics import Labels, Metrics
@@ -108,6 +108,7 @@ class App:
         other = impersonated(request.headers)
         if other is not None:
             user = become(self._authorizer, user, other)
+            forget(request.headers)
         request.user = user
         too_many = self._inflight.refusal(kind, verb, route, user)
         if too_many is not None:

@@ -58,6 +58,12 @@ def become(authorizer: Authorizer, user: UserInfo, wanted: UserInfo) -> UserInfo
     return UserInfo(name=wanted.name, groups=groups, uid=wanted.uid, extra=wanted.extra)
 
 
+def forget(headers: dict[str, str]) -> None:
+    """Take the headers out: whoever the request is passed on to must not act on them again."""
+    for key in [key for key in headers if key.startswith(_PREFIX)]:
+        del headers[key]
+
+
 def _questions(user: UserInfo, wanted: UserInfo) -> Iterator[Attributes]:
     """One for each part of the user that is wanted."""
     namespace, account = _account(wanted.name)

@@ -29,6 +29,7 @@ from twinstack.server.authorization.rbac import bootstrap
 from twinstack.server.authorization.rbac.authorizer import CLUSTER_ROLES, RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
+from twinstack.server.authorization.upserts import CreateOnUpdate
 from twinstack.server.backup.page import downloads
 from twinstack.server.bootstraptokens import BootstrapTokens
 from twinstack.server.customresources.controller import DefinitionController
@@ -163,7 +164,8 @@ class Process:
         kubelets = KubeletClient(egress, context)
         streams = PodStreams(registry.reader, kubelets)
         authorizer = self._authorizer()
-        registry.checks += [Escalation(authorizer, self._policy), CertificateChecks(authorizer)]
+        registry.checks += [CreateOnUpdate(authorizer), Escalation(authorizer, self._policy)]
+        registry.checks.append(CertificateChecks(authorizer))
         if "NodeRestriction" not in self._config.disabled_admission_plugins:
             registry.checks.append(NodeRestriction(registry.reader))
         access = AccessReviews(authorizer)

@@ -22,6 +22,7 @@ from twinstack.server.authorization.rbac import bootstrap
 from twinstack.server.authorization.rbac.authorizer import RBAC, follow
 from twinstack.server.authorization.rbac.escalation import Escalation
 from twinstack.server.authorization.rbac.index import PolicyIndex
+from twinstack.server.authorization.upserts import CreateOnUpdate
 from twinstack.server.discovery import Discovery
 from twinstack.server.handlers import ResourceHandler
 from twinstack.server.health import Health
@@ -47,7 +48,7 @@ class Site:
         index = PolicyIndex()
         follow(registry.cache, index)
         authorizer = in_order(["RBAC"], {"RBAC": partial(RBAC, index)})
-        registry.checks.append(Escalation(authorizer, index))
+        registry.checks += [CreateOnUpdate(authorizer), Escalation(authorizer, index)]
         reviews = AccessReviews(authorizer)
         self.registry = registry
         self._app = App(
@@ -62,10 +63,17 @@ class Site:
             anonymous=anonymous,
         )
 
-    async def call(self, method: str, path: str, body: JSON | None = None, **headers: str) -> tuple[int, JSON]:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: JSON | None = None,
+        query: dict[str, list[str]] | None = None,
+        **headers: str,
+    ) -> tuple[int, JSON]:
         fields = {name.replace("_", "-"): value for name, value in headers.items()} | {"accept": "application/json"}
         data = b"" if body is None else json.dumps(body).encode()
-        answer = await self._app(Request(method, path, {}, fields, data, ANONYMOUS))
+        answer = await self._app(Request(method, path, query or {}, fields, data, ANONYMOUS))
         assert isinstance(answer, Response)
         whole = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
         return answer.status, json.loads(whole) if answer.content_type == "application/json" else {}
@@ -75,17 +83,20 @@ class Site:
         assert status < 300, answer
         return answer
 
-    async def bob(self, method: str, path: str, body: JSON | None = None) -> tuple[int, str]:
+    async def bob(
+        self, method: str, path: str, body: JSON | None = None, kind: str = "application/json", **query: str
+    ) -> tuple[int, str]:
         """Status, and the message of a refusal."""
-        headers = {"authorization": "Bearer admin", "impersonate-user": "bob", "impersonate-group": "devs"}
-        status, answer = await self.call(method, path, body, **headers)
+        parameters = {name: [value] for name, value in query.items()}
+        who = {"authorization": "Bearer admin", "impersonate_user": "bob", "impersonate_group": "devs"}
+        status, answer = await self.call(method, path, body, parameters, content_type=kind, **who)
         return status, answer.get("message", "")
 
     async def review(self, kind: str, spec: JSON, namespace: str = "", **headers: str) -> tuple[int, JSON]:
         where = f"/namespaces/{namespace}" if namespace else ""
         path = f"{REVIEWS}{where}/{kind.lower()}s"
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
-        return await self.call("POST", path, body, authorization="Bearer admin", **headers)
+        return await self.call("POST", path, body, {}, authorization="Bearer admin", **headers)
 
 
 @asynccontextmanager
@@ -222,6 +233,22 @@ def test_escalate_and_bind_allow_it(tmp_path: Path) -> None:
         assert (await site.bob("POST", BINDINGS, binding("v", "ClusterRole", "view", "eve")))[0] == 201
         assert (await site.bob("POST", BINDINGS, binding("e", "ClusterRole", "edit", "eve")))[0] == 201  # still empty
         assert (await site.bob("POST", BINDINGS, binding("a", "ClusterRole", "cluster-admin", "eve")))[0] == 403
+
+    run(tmp_path, test)
+
+
+def test_what_makes_an_object_needs_the_right_to_create(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.admin("POST", ROLES, role("own", rule("update patch", "endpoints configmaps")))
+        await site.admin("POST", BINDINGS, binding("own", "Role", "own"))
+        endpoints, maps = "/api/v1/namespaces/default/endpoints", "/api/v1/namespaces/default/configmaps"
+        web = {"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "web"}}
+        assert await site.bob("PUT", f"{endpoints}/web", web) == (403, 'endpoints "web" is forbidden: ')
+        await site.admin("POST", endpoints, web)
+        assert (await site.bob("PUT", f"{endpoints}/web", web))[0] == 200
+        config = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}}
+        applied = await site.bob("PATCH", f"{maps}/c", config, "application/apply-patch+yaml", fieldManager="x")
+        assert applied == (403, 'configmaps "c" is forbidden: ')
 
     run(tmp_path, test)
 
