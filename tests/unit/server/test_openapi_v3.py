@@ -252,6 +252,7 @@ def test_descriptions_are_of_fields_that_exist() -> None:
 def test_kinds_that_are_only_created_have_nothing_else() -> None:
     document = read("/openapi/v3/apis/authentication.k8s.io/v1")
     assert [(path, method) for path, method, _ in operations(document)] == [
-        ("/apis/authentication.k8s.io/v1/selfsubjectreviews", "post")
+        ("/apis/authentication.k8s.io/v1/selfsubjectreviews", "post"),
+        ("/apis/authentication.k8s.io/v1/tokenreviews", "post"),
     ]
     assert type_of_kind("authentication.k8s.io/v1", "SelfSubjectReview") == "authentication.v1.SelfSubjectReview"

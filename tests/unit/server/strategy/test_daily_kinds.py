@@ -373,7 +373,7 @@ def test_a_runtime_class_adds_to_its_pods() -> None:
         "metadata": {"name": "r"}, "handler": "h", "overhead": {"podFixed": {"cpu": "1m"}},
         "scheduling": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "k", "operator": "Exists"}]},
     }  # fmt: skip
-    ctx = context(PODS)
+    ctx = context(PODS, disabled_plugins=frozenset({"ServiceAccount"}))
     ctx = type(ctx)(
         **{name: getattr(ctx, name) for name in ctx.__struct_fields__} | {"reader": store((RUNTIMES, runtime))}
     )
