@@ -32,11 +32,16 @@ class JSONSyntaxError(ValueError):
 def decode(text: bytes) -> Any:
     """Read one JSON value. Of a repeated key the last value counts. Raises JSONSyntaxError."""
     value = _read(text)
-    if text.count(b"{") + text.count(b"[") > _SIMPLE:
+    if text.count(b"{") + text.count(b"[") > _SIMPLE or _has_many_members(text):
         problem = nesting.problem(value)
         if problem:
             raise JSONSyntaxError(problem)
     return value
+
+
+def _has_many_members(text: bytes) -> bool:
+    """Whether a text of few containers may have more parts than are read: each but the first follows a comma."""
+    return len(text) > nesting.MAX_PARTS and text.count(b",") > nesting.MAX_PARTS - _SIMPLE - 2
 
 
 def _read(text: bytes) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 MAX_DEPTH = 128
-MAX_PARTS = 100_000  # maps and lists and what is in them: of one as large as may be stored, each with 16 bytes
+MAX_PARTS = 50_000  # maps and lists and what is in them: one as large as may be stored has 31 bytes for each
 
 
 def problem(value: Any) -> str:

@@ -247,14 +247,14 @@ PATCHES = {
     "a list for a merge": (b"application/merge-patch+json", [], 400),
     "a directive of nobody": (STRATEGIC, {"spec": {"ports": [{"port": 1, "$patch": "burn"}]}}, 500),
     "an order that is no list": (STRATEGIC, {"spec": {"$setElementOrder/ports": 7}}, 500),
-    "thirty thousand ports": (
+    "fifteen thousand ports": (
         STRATEGIC,
-        {"spec": {"ports": [{"port": n, "name": f"p{n}"} for n in range(30_000)]}},
+        {"spec": {"ports": [{"port": n, "name": f"p{n}"} for n in range(15_000)]}},
         422,
     ),
     "as many to delete": (
         STRATEGIC,
-        {"spec": {"ports": [{"port": n, "$patch": "delete"} for n in range(30_000)]}},
+        {"spec": {"ports": [{"port": n, "$patch": "delete"} for n in range(15_000)]}},
         422,
     ),
 }
@@ -311,7 +311,7 @@ def test_objects_do_not_grow_beyond_what_etcd_would_take(running: Running) -> No
     def patch(number: int) -> tuple[int, bytes]:
         owners = [
             {"apiVersion": "v1", "kind": "ConfigMap", "name": f"{number}-{n}", "uid": f"{number}-{n}"}
-            for n in range(12_000)
+            for n in range(9_000)
         ]
         body = json.dumps({"metadata": {"ownerReferences": owners}}).encode()
         return running.send(request(b"PATCH", CONFIG_MAPS + b"/grows", body, STRATEGIC))

@@ -20,13 +20,20 @@ def nested(levels: int) -> Any:
 def test_depth_and_number_of_parts_have_an_edge() -> None:
     assert nesting.problem(nested(nesting.MAX_DEPTH)) == ""
     assert nesting.problem(nested(nesting.MAX_DEPTH + 1)) == "exceeded max depth"
-    for part in ([], "x"):
+    parts: tuple[Any, ...] = ([], "x")
+    for part in parts:
         assert nesting.problem([part] * (nesting.MAX_PARTS - 1)) == ""
         assert nesting.problem([part] * nesting.MAX_PARTS).startswith("too many parts")
     shared: Any = []
     for _ in range(60):
         shared = [shared, shared]  # 2^60 when followed
     assert nesting.problem(shared).startswith("too many parts")
+
+
+def test_json_with_many_members_is_not_read() -> None:
+    assert len(jsontext.decode(b"[" + b"1," * (nesting.MAX_PARTS - 2) + b"1]")) == nesting.MAX_PARTS - 1
+    with pytest.raises(JSONSyntaxError, match="too many parts"):
+        jsontext.decode(b"[" + b"1," * nesting.MAX_PARTS + b"1]")
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 500 + b"1" + b"}" * 500, b"[" * 300 + b"]" * 300])
