@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -35,20 +35,24 @@ encode = msgspec.json.encode
 class Version:
     """One version of one object: its canonical JSON, and what selectors ask for, decoded on first use."""
 
-    __slots__ = ("_fields", "_labels", "key", "revision", "value")
+    __slots__ = ("_fields", "key", "labels", "revision", "value")
+
+    labels: Mapping[str, str]
 
     def __init__(self, key: str, revision: int, value: bytes) -> None:
         self.key = key
         self.revision = revision
         self.value = value
-        self._labels: Mapping[str, str] | None = None
         self._fields: tuple[View, Mapping[str, str]] | None = None
 
-    @property
-    def labels(self) -> Mapping[str, str]:
-        if self._labels is None:
-            self._labels = _HEAD.decode(self.value).metadata.labels or _NO_LABELS
-        return self._labels
+    if not TYPE_CHECKING:  # which would then take any name for an attribute
+
+        def __getattr__(self, name: str) -> Mapping[str, str]:
+            """Fills `labels` when they are first asked for; afterwards they are found without a call."""
+            if name != "labels":
+                raise AttributeError(name)
+            self.labels = labels = _HEAD.decode(self.value).metadata.labels or _NO_LABELS
+            return labels
 
     def fields(self, view: View) -> Mapping[str, str]:
         """The selectable fields, as `view` names them."""
