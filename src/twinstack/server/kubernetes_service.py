@@ -21,6 +21,7 @@ from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import Address
 from twinstack.server import priority_classes, published
+from twinstack.server.identity import Identity
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import WriteOptions
 from twinstack.server.registry import Registry
@@ -54,6 +55,7 @@ async def run(registry: Registry, config: ServerConfig, client_ca_file: str, end
         endpoints.ensure,
         partial(priority_classes.ensure, registry),
         partial(published.ensure, registry, client_ca_file),
+        Identity(registry).ensure,
     )
     while True:
         for look in looks:
