@@ -13,6 +13,7 @@ RECORDED_PORTS = (16443, 16543)
 
 _CHOSEN: tuple[tuple[str, Replace], ...] = (
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uid>"),
+    (r"\bapiserver-[a-z2-7]{26}\b", "apiserver-<host>"),
     (r"\S+_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<holder>"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \+0000 UTC", "<time>"),
@@ -62,8 +63,6 @@ def comparable(args: list[str], output: str, *, port: int = 0) -> str:
     if args[0] == "explain":
         output = re.sub(r"(?<=DESCRIPTION:\n)(?: {4}.*\n?)+", "", output)  # in our own words
     lines = [_line(line, table="yaml" not in args) for line in output.strip().splitlines()]
-    if "lease" in args:  # of the one server, which has no others to tell that it is there
-        lines = [line for line in lines if "  apiserver-" not in line]
     if "events" in args:
         lines = _event_rows(lines)
     if args == ["api-resources"]:
