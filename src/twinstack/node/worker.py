@@ -240,30 +240,42 @@ class PodWorker:
         if not pod.spec.host_network and not node.network.is_open:
             return False  # the agent calls again when it is
         problem = security.refused(pod)
+        if problem:
+            self._refuse_all(pod, "FailedMount", problem, retry=False)
+            return False
+        if node.runtime.containers(self._uid):
+            await node.runtime.stop_sandbox(self._uid)  # what ran in a sandbox that is no more
+        attaching = asyncio.create_task(self._attach(pod))  # while the volumes ask the API for what they show
+        mounted = False
         try:
-            if problem:
-                raise ConfigError(problem)
             await self._volumes.prepare(pod, addresses)
+            mounted = True
         except (volumes.UnsupportedVolume, volumes.MountError, ConfigError) as error:
             permanent = not isinstance(error, volumes.MountError)
             self._refuse_all(pod, "FailedMount", str(error), retry=not permanent)
             return False
-        network: str | None = None
+        finally:
+            if not mounted:
+                await asyncio.gather(attaching, return_exceptions=True)
+                await self._leave_network()
         try:
-            if node.runtime.containers(self._uid):
-                await node.runtime.stop_sandbox(self._uid)  # what ran in a sandbox that is no more
-            if not pod.spec.host_network:
-                attachment = await asyncio.to_thread(node.network.attach, self._uid)
-                network = str(attachment.namespace)
-                addresses = self._addresses(pod)
-                forwards = hostports.forwards(pod, attachment.addresses)
-                node.host_ports.put(self._uid, forwards, node.network.link_name(self._uid))
-            await node.runtime.create_sandbox(self._sandbox_config(pod, network, addresses))
+            network = await attaching
+            await node.runtime.create_sandbox(self._sandbox_config(pod, network, self._addresses(pod)))
         except (NoFreeAddress, ConfigError, OSError) as error:
             log.warning("sandbox of pod %s: %s", pod.key, error)
             self._refuse_all(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}", retry=True)
             return False
         return True
+
+    async def _attach(self, pod: core.Pod) -> str | None:
+        """The pod's network namespace; None for the node's own. Raises NoFreeAddress, OSError."""
+        if pod.spec.host_network:
+            return None
+        node = self._node
+        attachment = await asyncio.to_thread(node.network.attach, self._uid)
+        forwards = hostports.forwards(pod, attachment.addresses)
+        node.host_ports.put(self._uid, forwards, node.network.link_name(self._uid))
+        return str(attachment.namespace)
 
     def _sandbox_config(self, pod: core.Pod, network: str | None, addresses: Addresses) -> SandboxConfig:
         node = self._node
