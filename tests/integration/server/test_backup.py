@@ -184,16 +184,22 @@ def test_a_newer_backup_and_a_servers_own_file_are_no_backups(tmp_path: Path, ba
 
 def test_no_backup_is_told_in_a_line(tmp_path: Path) -> None:
     """Without a server, or without the right; and nothing is left."""
-    server = Server(tmp_path)
+    server = Server(tmp_path, "--authorization-mode", "RBAC")
+    with (tmp_path / "tokens.csv").open("a") as tokens:
+        tokens.write("another,alice,2\n")
     target = tmp_path / "new" / "a.backup"
     target.parent.mkdir()
     with server.running():
         config = kubeconfig(server)
-        config.write_text(config.read_text().replace(TOKEN, "wrong"))
+        text = config.read_text()
+        config.write_text(text.replace(TOKEN, "wrong"))
+        unknown = command("backup", target, "--kubeconfig", config)
+        assert "the server refuses: Unauthorized" in unknown.stderr
+        config.write_text(text.replace(TOKEN, "another"))
         refused = command("backup", target, "--kubeconfig", config)
-        assert "the server refuses: Unauthorized" in refused.stderr
+        assert 'User "alice" cannot get path "/backup"' in refused.stderr
     absent = command("backup", target, "--kubeconfig", config)
-    for done in (refused, absent):
+    for done in (unknown, refused, absent):
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1
     assert list(target.parent.iterdir()) == []

@@ -19,7 +19,7 @@ from twinstack.store import Put
 
 JSON = dict[str, Any]
 
-MANY = range(12_000)
+MANY = range(8_000)
 ADDRESSES = [f"198.{18 + n % 2}.{n >> 8 & 255}.{n & 255}" for n in MANY]
 
 OBJECTS: dict[str, JSON] = {

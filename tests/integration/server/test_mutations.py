@@ -29,7 +29,7 @@ from twinstack.server import routing
 JSON = dict[str, Any]
 
 SOAK = os.environ.get("TWINSTACK_TESTS") == "soak"
-REQUESTS = 60_000 if SOAK else 600  # of each kind
+REQUESTS = 60_000 if SOAK else 400  # of each kind
 PATIENCE = 30  # seconds that one request may take on a busy machine; none needs a hundredth
 CONFORMANCE = Path(__file__).parents[2] / "conformance"
 STRATEGIC = "application/strategic-merge-patch+json"
