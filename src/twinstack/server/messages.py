@@ -68,7 +68,7 @@ class StreamWriter(Protocol):
         """Queue a chunk without waiting; dropped after the peer has gone."""
 
     def pending(self) -> int:
-        """Bytes queued and not yet taken by the kernel: the measure of a slow reader."""
+        """Bytes queued and not yet taken by the kernel, 0 while they are few: the measure of a slow reader."""
 
     async def drain(self) -> None:
         """Wait until the queue is short again."""

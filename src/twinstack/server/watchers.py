@@ -170,11 +170,13 @@ class WatchGroups:
             event = transition(group.selection, change)
             if event is None:
                 continue
+            self._flush_soon()
+            frame = frames.get(event, group.form, first=False)
             for watcher in group.watchers:
                 if change.revision > watcher.after:
-                    watcher.push(frames.get(event, group.form, first=not watcher.started))
+                    watcher.push(frame if watcher.started else frames.get(event, group.form, first=True))
                     watcher.started = True
-                    self._mark(watcher)
+                    self._dirty.add(watcher)
 
     def _peers(self, selection: Selection) -> list[_Group]:
         """Where the groups are that can see as much as this selection."""
@@ -200,10 +202,9 @@ class WatchGroups:
             for value in {version.fields(view)[field] for version in versions}:
                 yield from groups.get(value, ())
 
-    def _mark(self, watcher: Watcher) -> None:
+    def _flush_soon(self) -> None:
         if not self._dirty:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._dirty.add(watcher)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, set()

@@ -72,7 +72,8 @@ class BodyWriter:
         self._flow.wire.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def pending(self) -> int:
-        return self._flow.wire.get_write_buffer_size()
+        flow = self._flow
+        return flow.wire.get_write_buffer_size() if flow.paused else 0
 
     async def drain(self) -> None:
         await self._flow.drain()
