@@ -15,11 +15,12 @@ def parts(kind: CustomKind, obj: JSON) -> tuple[int, int, str]:
     """Wanted replicas, replicas that are there, and the selector's text. Raises StatusError 500."""
     paths = kind.scale or {}
     wanted = find(paths["specReplicasPath"], obj)
-    if not wanted:
+    if not wanted or type(wanted[0]) is not int:
         raise internal_error(f'the spec replicas field "{paths["specReplicasPath"]}" does not exist')
     present = find(paths["statusReplicasPath"], obj)
     selector = find(paths["labelSelectorPath"], obj) if paths.get("labelSelectorPath") else []
-    return int(wanted[0]), int(present[0]) if present else 0, str(selector[0]) if selector else ""
+    there = present[0] if present and type(present[0]) is int else 0
+    return wanted[0], there, str(selector[0]) if selector else ""
 
 
 def replicas_path(kind: CustomKind) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twinstack.api.errors import FieldError
+from twinstack.api.errors import FieldError, bad_request
+from twinstack.api.schema import TypeMismatch
+from twinstack.api.structural.reading import read_nested
 from twinstack.api.validation import each
 from twinstack.server.customresources import definitions
 from twinstack.server.customresources.catalogue import storage_version
@@ -23,6 +25,19 @@ class DefinitionStrategy(Strategy):
             names["listKind"] = f"{names['kind']}List"
         if not (spec.get("conversion") or {}).get("strategy"):
             spec["conversion"] = (spec.get("conversion") or {}) | {"strategy": "None"}
+        for version in spec.get("versions") or ():
+            schema = (version.get("schema") or {}).get("openAPIV3Schema")
+            if schema is not None:
+                self._read(schema)
+
+    @staticmethod
+    def _read(schema: JSON) -> None:
+        """Raises StatusError 400."""
+        try:
+            read_nested(schema)
+        except TypeMismatch as error:
+            kind = "CustomResourceDefinition"
+            raise bad_request(f'{kind} in version "v1" cannot be handled as a {kind}: {error}') from error
 
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
         obj["status"] = {"acceptedNames": {"kind": "", "plural": ""}}
