@@ -142,6 +142,7 @@ def _labels(node: object, number: int, cluster: str) -> dict[str, str]:
 def checked_labels(labels: Mapping[Any, Any], path: str) -> dict[str, str]:
     """Labels as the API takes them. Raises ClusterError with the first one that it would refuse."""
     from twinstack.api import validation
+    from twinstack.api.nodelabels import is_restricted
 
     for key, value in labels.items():
         wrong = validation.qualified_name(str(key)) or validation.label_value(str(value))
@@ -149,6 +150,8 @@ def checked_labels(labels: Mapping[Any, Any], path: str) -> dict[str, str]:
             raise ClusterError(f"{path}: {key!r}: {value!r} is not text", "put it into quotes")
         if wrong:
             raise ClusterError(f"{path}: {key}={value} is no label: {wrong[0]}")
+        if is_restricted(key):
+            raise ClusterError(f"{path}: {key} is not a node's own to set", "set it by kubectl label node")
     return dict(labels)
 
 

@@ -79,6 +79,10 @@ def test_what_is_not_acted_on_is_said() -> None:
         ({"nodes": [{"role": "master"}]}, "nodes[0].role 'master' is not one of control-plane, worker"),
         ({"nodes": [{"labels": {"a": True}}]}, "nodes[0].labels: 'a': True is not text; put it into quotes"),
         ({"nodes": [{"labels": []}, {"labels": [1]}]}, "nodes[1].labels is no mapping"),
+        (
+            {"nodes": [{"labels": {"node-role.kubernetes.io/x": ""}}]},
+            "nodes[0].labels: node-role.kubernetes.io/x is not a node's own to set; set it by kubectl label node",
+        ),
         ({"networking": [1]}, "networking is no mapping"),
         ({"networking": {"ipFamily": "both"}}, "networking.ipFamily 'both' is not one of dual, ipv4, ipv6"),
         ({"networking": {"apiServerPort": "7"}}, "networking.apiServerPort must be a number, not '7'"),

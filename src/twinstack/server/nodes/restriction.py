@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twinstack.api.errors import StatusError, forbidden, go_value, not_found
+from twinstack.api.nodelabels import is_restricted
 from twinstack.api.resources import resource
 from twinstack.server.admission import Attempt
 from twinstack.server.messages import Route, UserInfo
@@ -21,25 +22,6 @@ MIRROR = "kubernetes.io/config.mirror"
 PODS = resource("", "pods")
 NODES = resource("", "nodes")
 _LEASES = "kube-node-lease"
-_KUBELET_LABELS = frozenset(
-    {
-        "beta.kubernetes.io/arch",
-        "beta.kubernetes.io/instance-type",
-        "beta.kubernetes.io/os",
-        "failure-domain.beta.kubernetes.io/region",
-        "failure-domain.beta.kubernetes.io/zone",
-        "kubernetes.io/arch",
-        "kubernetes.io/hostname",
-        "kubernetes.io/os",
-        "node.kubernetes.io/instance-type",
-        "node.kubernetes.io/windows-build",
-        "topology.kubernetes.io/region",
-        "topology.kubernetes.io/zone",
-    }
-)
-_KUBELET_NAMESPACES = ("kubelet.kubernetes.io", "node.kubernetes.io")
-_KUBERNETES_NAMESPACES = ("kubernetes.io", "k8s.io")
-_RESTRICTED = ("node-restriction.kubernetes.io",)
 _NODE_SIGNERS = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving")
 
 
@@ -182,7 +164,7 @@ def _node(node: str, attempt: Attempt) -> str:
         return f"node {shown} is not allowed to modify node {go_value(attempt.name)}"
     if new is None:
         return ""
-    refused = ", ".join(sorted(filter(_is_forbidden, _changed(_labels(new), _labels(old)))))
+    refused = ", ".join(sorted(filter(is_restricted, _changed(_labels(new), _labels(old)))))
     spec = new.get("spec") or {}
     if old is None:
         if spec.get("configSource"):
@@ -225,19 +207,6 @@ def _signing_request(node: str, attempt: Attempt) -> str:
 
 def _changed(new: Mapping[str, str], old: Mapping[str, str]) -> Iterable[str]:
     return (key for key in new.keys() | old.keys() if new.get(key) != old.get(key))
-
-
-def _is_forbidden(label: str) -> bool:
-    """Labels by which Pods are kept away from nodes are not a node's own to set."""
-    namespace = label.rpartition("/")[0]
-    if _is_within(namespace, _RESTRICTED):
-        return True
-    kubelets = label in _KUBELET_LABELS or _is_within(namespace, _KUBELET_NAMESPACES)
-    return _is_within(namespace, _KUBERNETES_NAMESPACES) and not kubelets
-
-
-def _is_within(namespace: str, domains: Iterable[str]) -> bool:
-    return any(namespace == domain or namespace.endswith(f".{domain}") for domain in domains)
 
 
 def _labels(obj: JSON | None) -> Mapping[str, str]:
