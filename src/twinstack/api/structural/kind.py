@@ -72,6 +72,12 @@ class CustomKind:
         entry: JSON = msgspec.json.decode(self._version)
         return entry
 
+    def written_schema(self) -> JSON:
+        """The schema as it was written, decoded anew for who wants it once."""
+        entry: JSON = msgspec.json.decode(self._version)
+        found: JSON = (entry.get("schema") or {}).get("openAPIV3Schema") or {}
+        return found
+
     @functools.cached_property
     def schema(self) -> Schema:
         return Schema((self.definition.get("schema") or {}).get("openAPIV3Schema") or {})

@@ -19,7 +19,7 @@ def component_schemas(row: Resource) -> dict[str, JSON]:
     """The schemas of an object and of a list of them, by component name."""
     assert row.custom is not None
     name = row.schema.removeprefix("/")
-    schema = dict(row.custom.schema.raw)
+    schema = row.custom.written_schema()
     meta = {"allOf": [{"$ref": f"{_REFERENCE}.ObjectMeta"}], "description": "Standard object's metadata."}
     schema["type"] = "object"
     schema["properties"] = (schema.get("properties") or {}) | _TEXTS | {"metadata": meta}
