@@ -39,8 +39,8 @@ TRACKING = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-serv
 
 # Groups that are not served: they serve what kube-apiserver does beside Kubernetes' objects.
 NOT_SERVED = ("/apis/apiregistration.k8s.io/", "/apis/flowcontrol.apiserver.k8s.io/")
-# Named by the host on which a server runs.
-LEASE_OF_THE_SERVER = "item kube-system/apiserver-"
+# Named by the host on which a server runs; without the address by which servers reach each other.
+LEASE_OF_THE_SERVER = ("item kube-system/apiserver-", "[apiserver-")
 
 
 def rows(session: str) -> Iterator[Row]:
