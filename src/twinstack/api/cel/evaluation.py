@@ -9,36 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from twinstack.api.cel.access import field_of, has_field, item_at
+from twinstack.api.cel.comprehensions import COMPREHENSIONS
 from twinstack.api.cel.functions import FUNCTIONS, METHODS, NAMESPACES, TYPES
+from twinstack.api.cel.scope import CALL_COST, CostExceeded, Evaluate, Scope, truth
 from twinstack.api.cel.syntax import CELSyntaxError, Node, failure, parse
-from twinstack.api.cel.values import NONE, EvaluationError, NoSuchOverload, Optional, compare, is_number
-
-CALL_COST = 1_000_000  # of one expression (apiextensions, PerCallLimit)
-
-
-class CostExceeded(EvaluationError):
-    """The bound is reached."""
-
-    def __init__(self) -> None:
-        super().__init__("operation cancelled: actual cost limit exceeded")
-
-
-class _Scope:
-    """The names that are bound, and what may still be spent."""
-
-    __slots__ = ("left", "names")
-
-    def __init__(self, names: dict[str, Any], left: int) -> None:
-        self.names = names
-        self.left = left
-
-    def spend(self, cost: int) -> None:
-        self.left -= cost
-        if self.left < 0:
-            raise CostExceeded
-
-
-_Evaluate = Callable[[_Scope], Any]
+from twinstack.api.cel.values import NONE, EvaluationError, NoSuchOverload, Optional
 
 
 class Program:
@@ -54,7 +30,7 @@ class Program:
 
     def evaluate(self, names: Mapping[str, Any], limit: int = CALL_COST) -> tuple[Any, int]:
         """The value, and what it cost. Raises EvaluationError."""
-        scope = _Scope(dict(names), limit)
+        scope = Scope(dict(names), limit)
         try:
             value = self._evaluate(scope)
         except RecursionError:
@@ -71,20 +47,20 @@ class _Compiler:
     def _error(self, node: Node, problem: str) -> CELSyntaxError:
         return CELSyntaxError(failure(self._text, node.position, problem))
 
-    def compile(self, node: Node, bound: frozenset[str]) -> _Evaluate:
-        made: _Evaluate = getattr(self, f"_{node.kind.replace('-', '_')}")(node, bound)
+    def compile(self, node: Node, bound: frozenset[str]) -> Evaluate:
+        made: Evaluate = getattr(self, f"_{node.kind.replace('-', '_')}")(node, bound)
         return made
 
-    def _all(self, nodes: Iterable[Node], bound: frozenset[str]) -> list[_Evaluate]:
+    def _all(self, nodes: Iterable[Node], bound: frozenset[str]) -> list[Evaluate]:
         return [self.compile(node, bound) for node in nodes]
 
     # --- leaves and structure
 
-    def _literal(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _literal(self, node: Node, bound: frozenset[str]) -> Evaluate:
         value = node.value
         return lambda scope: value
 
-    def _name(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _name(self, node: Node, bound: frozenset[str]) -> Evaluate:
         name = node.name
         if name not in bound and name not in self._declared:
             if name in TYPES:
@@ -93,25 +69,25 @@ class _Compiler:
         if name not in bound:
             self.used.add(name)
 
-        def get(scope: _Scope) -> Any:
+        def get(scope: Scope) -> Any:
             scope.spend(1)
             return scope.names[name]
 
         return get
 
-    def _select(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _select(self, node: Node, bound: frozenset[str]) -> Evaluate:
         value, name = self.compile(node.args[0], bound), node.name
 
-        def select(scope: _Scope) -> Any:
+        def select(scope: Scope) -> Any:
             scope.spend(1)
             return field_of(value(scope), name)
 
         return select
 
-    def _optional_select(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _optional_select(self, node: Node, bound: frozenset[str]) -> Evaluate:
         value, name = self.compile(node.args[0], bound), node.name
 
-        def select(scope: _Scope) -> Any:
+        def select(scope: Scope) -> Any:
             scope.spend(1)
             found = value(scope)
             if isinstance(found, Optional):
@@ -122,19 +98,19 @@ class _Compiler:
 
         return select
 
-    def _index(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _index(self, node: Node, bound: frozenset[str]) -> Evaluate:
         value, key = self._all(node.args, bound)
 
-        def index(scope: _Scope) -> Any:
+        def index(scope: Scope) -> Any:
             scope.spend(1)
             return item_at(value(scope), key(scope))
 
         return index
 
-    def _optional_index(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _optional_index(self, node: Node, bound: frozenset[str]) -> Evaluate:
         value, key = self._all(node.args, bound)
 
-        def index(scope: _Scope) -> Any:
+        def index(scope: Scope) -> Any:
             scope.spend(1)
             found = value(scope)
             if isinstance(found, Optional):
@@ -150,10 +126,10 @@ class _Compiler:
 
         return index
 
-    def _list(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _list(self, node: Node, bound: frozenset[str]) -> Evaluate:
         items, optional = self._all(node.args, bound), node.value
 
-        def make(scope: _Scope) -> Any:
+        def make(scope: Scope) -> Any:
             scope.spend(1 + len(items))
             out: list[Any] = []
             for i, item in enumerate(items):
@@ -166,10 +142,10 @@ class _Compiler:
 
         return make
 
-    def _map(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _map(self, node: Node, bound: frozenset[str]) -> Evaluate:
         items, optional = self._all(node.args, bound), node.value
 
-        def make(scope: _Scope) -> Any:
+        def make(scope: Scope) -> Any:
             scope.spend(1 + len(items))
             out: dict[Any, Any] = {}
             for i in range(0, len(items), 2):
@@ -187,19 +163,19 @@ class _Compiler:
 
     # --- logic
 
-    def _if(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _if(self, node: Node, bound: frozenset[str]) -> Evaluate:
         condition, yes, no = self._all(node.args, bound)
-        return lambda scope: yes(scope) if _truth(condition(scope)) else no(scope)
+        return lambda scope: yes(scope) if truth(condition(scope)) else no(scope)
 
-    def _and(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _and(self, node: Node, bound: frozenset[str]) -> Evaluate:
         return _junction(self._all(node.args, bound), decisive=False)
 
-    def _or(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _or(self, node: Node, bound: frozenset[str]) -> Evaluate:
         return _junction(self._all(node.args, bound), decisive=True)
 
     # --- calls
 
-    def _call(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _call(self, node: Node, bound: frozenset[str]) -> Evaluate:
         macro = self._macro(node, bound)
         if macro is not None:
             return macro
@@ -213,14 +189,14 @@ class _Compiler:
             raise self._error(node, f"undeclared reference to '{node.name}' (in container '')")
         return _called(function, self._all(node.args, bound))
 
-    def _macro(self, node: Node, bound: frozenset[str]) -> _Evaluate | None:
+    def _macro(self, node: Node, bound: frozenset[str]) -> Evaluate | None:
         name, args = node.name, node.args
         if name == "has" and not node.method:
             if len(args) != 1 or args[0].kind != "select":
                 raise self._error(node, "invalid argument to has() macro")
             value, wanted = self.compile(args[0].args[0], bound), args[0].name
 
-            def has(scope: _Scope) -> bool:
+            def has(scope: Scope) -> bool:
                 scope.spend(1)
                 return has_field(value(scope), wanted)
 
@@ -231,7 +207,7 @@ class _Compiler:
             return self._bind(args, bound)
         if name in ("optMap", "optFlatMap") and len(args) == 3:
             return self._optional_map(node, bound)
-        if name in _COMPREHENSIONS and len(args) in (3, 4, 5):
+        if name in COMPREHENSIONS and len(args) in (3, 4, 5):
             return self._comprehension(node, bound)
         return None
 
@@ -240,17 +216,17 @@ class _Compiler:
             raise self._error(node, "argument must be a simple name")
         return node.name
 
-    def _bind(self, args: tuple[Node, ...], bound: frozenset[str]) -> _Evaluate:
+    def _bind(self, args: tuple[Node, ...], bound: frozenset[str]) -> Evaluate:
         name = self._variable(args[1])
         value, body = self.compile(args[2], bound), self.compile(args[3], bound | {name})
         return lambda scope: _within(scope, {name: value(scope)}, body)
 
-    def _optional_map(self, node: Node, bound: frozenset[str]) -> _Evaluate:
+    def _optional_map(self, node: Node, bound: frozenset[str]) -> Evaluate:
         name = self._variable(node.args[1])
         value, body = self.compile(node.args[0], bound), self.compile(node.args[2], bound | {name})
         flat = node.name == "optFlatMap"
 
-        def evaluate(scope: _Scope) -> Any:
+        def evaluate(scope: Scope) -> Any:
             found = value(scope)
             if not isinstance(found, Optional):
                 raise NoSuchOverload
@@ -261,9 +237,9 @@ class _Compiler:
 
         return evaluate
 
-    def _comprehension(self, node: Node, bound: frozenset[str]) -> _Evaluate | None:
+    def _comprehension(self, node: Node, bound: frozenset[str]) -> Evaluate | None:
         """`range.all(x, body)` and its kind: one or two variables, then one or two expressions."""
-        kind = _COMPREHENSIONS[node.name]
+        kind = COMPREHENSIONS[node.name]
         rest = list(node.args[1:])
         two = kind.two_only or (len(rest) == 3 and rest[1].kind == "name" and node.name not in ("map",))
         count = 2 if two else 1
@@ -274,7 +250,7 @@ class _Compiler:
             return None
         value, run = self.compile(node.args[0], bound), kind.run
 
-        def evaluate(scope: _Scope) -> Any:
+        def evaluate(scope: Scope) -> Any:
             found = value(scope)
             entries = _entries(found, two=two)
             before = {name: scope.names[name] for name in names if name in scope.names}
@@ -303,7 +279,7 @@ def _entries(value: Any, *, two: bool) -> list[tuple[Any, ...]]:
     raise NoSuchOverload
 
 
-def _within(scope: _Scope, names: dict[str, Any], body: _Evaluate) -> Any:
+def _within(scope: Scope, names: dict[str, Any], body: Evaluate) -> Any:
     before = scope.names
     scope.names = before | names
     try:
@@ -312,20 +288,14 @@ def _within(scope: _Scope, names: dict[str, Any], body: _Evaluate) -> Any:
         scope.names = before
 
 
-def _truth(value: Any) -> bool:
-    if type(value) is not bool:
-        raise NoSuchOverload
-    return value
-
-
-def _junction(parts: list[_Evaluate], *, decisive: bool) -> _Evaluate:
+def _junction(parts: list[Evaluate], *, decisive: bool) -> Evaluate:
     """`&&` and `||`: a part that decides wins over parts that fail, whatever their order."""
 
-    def evaluate(scope: _Scope) -> bool:
+    def evaluate(scope: Scope) -> bool:
         error: EvaluationError | None = None
         for part in parts:
             try:
-                if _truth(part(scope)) is decisive:
+                if truth(part(scope)) is decisive:
                     return decisive
             except CostExceeded:
                 raise
@@ -338,8 +308,8 @@ def _junction(parts: list[_Evaluate], *, decisive: bool) -> _Evaluate:
     return evaluate
 
 
-def _called(function: Callable[..., Any], args: list[_Evaluate]) -> _Evaluate:
-    def call(scope: _Scope) -> Any:
+def _called(function: Callable[..., Any], args: list[Evaluate]) -> Evaluate:
+    def call(scope: Scope) -> Any:
         values = [arg(scope) for arg in args]
         scope.spend(1 + sum(_size(value) for value in values))
         try:
@@ -353,156 +323,3 @@ def _called(function: Callable[..., Any], args: list[_Evaluate]) -> _Evaluate:
 def _size(value: Any) -> int:
     """What it costs to walk through an argument: a tenth of its length (cel-go, StringTraversalCostFactor)."""
     return len(value) // 10 if isinstance(value, str | bytes | list | dict) else 0
-
-
-# --- fields and items
-
-_ESCAPES = {
-    "__dot__": ".",
-    "__dash__": "-",
-    "__slash__": "/",
-    "__underscores__": "__",
-}
-
-
-def unescaped(name: str) -> str:
-    """A property name that is no CEL name, from its escaped form (`x__dash__y`, `__namespace__`)."""
-    if "__" not in name:
-        return name
-    if name.startswith("__") and name.endswith("__") and name not in _ESCAPES and len(name) > 4:
-        return name[2:-2]
-    for escape, text in _ESCAPES.items():
-        name = name.replace(escape, text)
-    return name
-
-
-def has_field(value: Any, name: str) -> bool:
-    if isinstance(value, Optional):
-        return value.has and has_field(value.value, name)
-    if not isinstance(value, dict):
-        raise NoSuchOverload
-    return name in value or unescaped(name) in value
-
-
-def field_of(value: Any, name: str) -> Any:
-    if isinstance(value, Optional):
-        return Optional(field_of(value.value, name)) if has_field(value, name) else NONE
-    if not isinstance(value, dict):
-        raise NoSuchOverload
-    if name in value:
-        return value[name]
-    plain = unescaped(name)
-    if plain in value:
-        return value[plain]
-    raise EvaluationError(f"no such key: {name}")
-
-
-def item_at(value: Any, key: Any) -> Any:
-    if isinstance(value, Optional):
-        if not value.has:
-            return value
-        return Optional(item_at(value.value, key))
-    if isinstance(value, list):
-        if not is_number(key) or key != int(key):
-            raise NoSuchOverload
-        if not 0 <= key < len(value):
-            raise EvaluationError(f"index out of bounds: {int(key)}")
-        return value[int(key)]
-    if isinstance(value, dict):
-        if isinstance(key, list | dict):
-            raise NoSuchOverload
-        if key in value:
-            return value[key]
-        raise EvaluationError(f"no such key: {key}")
-    raise NoSuchOverload
-
-
-# --- comprehensions: each is given the turns, the names of its variables and its bodies
-
-
-_Turns = Iterable[None]
-
-
-def _run_all(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> bool:
-    return _quantified(scope, turns, bodies[0], decisive=False)
-
-
-def _run_exists(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> bool:
-    return _quantified(scope, turns, bodies[0], decisive=True)
-
-
-def _quantified(scope: _Scope, turns: _Turns, body: _Evaluate, *, decisive: bool) -> bool:
-    error: EvaluationError | None = None
-    for _ in turns:
-        try:
-            if _truth(body(scope)) is decisive:
-                return decisive
-        except CostExceeded:
-            raise
-        except EvaluationError as failed:
-            error = error or failed
-    if error is not None:
-        raise error
-    return not decisive
-
-
-def _run_one(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> bool:
-    return sum(_truth(bodies[0](scope)) for _ in turns) == 1
-
-
-def _run_filter(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> list[Any]:
-    return [scope.names[names[0]] for _ in turns if _truth(bodies[0](scope))]
-
-
-def _run_map(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> list[Any]:
-    *condition, body = bodies
-    return [body(scope) for _ in turns if not condition or _truth(condition[0](scope))]
-
-
-def _run_transform_map(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> dict[Any, Any]:
-    *condition, body = bodies
-    out: dict[Any, Any] = {}
-    for _ in turns:
-        if not condition or _truth(condition[0](scope)):
-            out[scope.names[names[0]]] = body(scope)
-    return out
-
-
-def _run_transform_entry(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> dict[Any, Any]:
-    *condition, body = bodies
-    out: dict[Any, Any] = {}
-    for _ in turns:
-        if not condition or _truth(condition[0](scope)):
-            for key, value in body(scope).items():
-                if key in out:
-                    raise EvaluationError(f"insert failed: key {key} already exists")
-                out[key] = value
-    return out
-
-
-def _run_sort_by(scope: _Scope, turns: _Turns, names: list[str], bodies: list[_Evaluate]) -> list[Any]:
-    pairs = [(bodies[0](scope), scope.names[names[0]]) for _ in turns]
-    for key, _ in pairs:
-        compare(key, pairs[0][0])
-    return [item for _, item in sorted(pairs, key=lambda pair: pair[0])]
-
-
-class _Comprehension:
-    def __init__(self, run: Callable[..., Any], most_bodies: int = 1, *, two_only: bool = False) -> None:
-        self.run = run
-        self.most_bodies = most_bodies
-        self.two_only = two_only
-
-
-_COMPREHENSIONS = {
-    "all": _Comprehension(_run_all),
-    "exists": _Comprehension(_run_exists),
-    "exists_one": _Comprehension(_run_one),
-    "existsOne": _Comprehension(_run_one),
-    "filter": _Comprehension(_run_filter),
-    "map": _Comprehension(_run_map, 2),
-    "sortBy": _Comprehension(_run_sort_by),
-    "transformList": _Comprehension(_run_map, 2, two_only=True),
-    "transformMap": _Comprehension(_run_transform_map, 2, two_only=True),
-    "transformMapEntry": _Comprehension(_run_transform_entry, 2, two_only=True),
-}

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from twinstack.api.cel.evaluation import CALL_COST, Program
+from twinstack.api.cel.evaluation import Program
+from twinstack.api.cel.scope import CALL_COST
 from twinstack.api.cel.syntax import CELSyntaxError
 from twinstack.api.cel.values import (
     NONE,

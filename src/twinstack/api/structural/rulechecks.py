@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twinstack.api.cel.evaluation import Program, unescaped
+from twinstack.api.cel.access import unescaped
+from twinstack.api.cel.evaluation import Program
 from twinstack.api.cel.syntax import CELSyntaxError, Node, failure
 from twinstack.api.errors import FieldError, invalid, not_supported, required
 from twinstack.api.structural.schema import Schema

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.api.cel.evaluation import CostExceeded, Program
+from twinstack.api.cel.evaluation import Program
+from twinstack.api.cel.scope import CostExceeded
 from twinstack.api.cel.syntax import CELSyntaxError
 from twinstack.api.cel.values import EvaluationError, KeyedList, UniqueList
 
