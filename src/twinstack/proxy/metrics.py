@@ -122,6 +122,9 @@ class ProxyMetrics:
             f"{sync}nftables_cleanup_failures_total", "Clean-ups of old tables that failed", _FAMILY
         )
         self.front_ends = Gauge("twinstack_proxy_front_ends", "Addresses and ports that are answered on", _FAMILY)
+        self.clients = Gauge(
+            "twinstack_proxy_affinity_clients", "Client addresses that are held to an endpoint", _FAMILY
+        )
         self.recoveries = Counter(
             "twinstack_proxy_table_recoveries_total", "Times that our table was gone or replaced", _FAMILY
         )

@@ -145,8 +145,16 @@ class Proxy:
     def _health_pages(self) -> web.Pages:
         return {"/healthz": self.health.healthz, "/livez": self.health.livez}
 
+    def _count_clients(self) -> None:
+        for state in self.sync.families.values():
+            with contextlib.suppress(OSError):  # the table is not there yet, or was taken away
+                clients = self.writer.clients(state.layout)
+                if clients is not None:
+                    self.metrics.clients.set(clients, state.family)
+
     def _metrics_pages(self) -> web.Pages:
         def metrics() -> web.Page:
+            self._count_clients()
             return web.Page(200, CONTENT_TYPE, self.metrics.text().encode())
 
         return {

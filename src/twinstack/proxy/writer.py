@@ -68,6 +68,11 @@ class Writer:
                 self._catch_up(layout)
         raise Changed(f"{layout.family}: others change the rule set all the time")
 
+    def clients(self, layout: Layout) -> int | None:
+        """How many clients are held to an endpoint; None where the kernel does not say. Raises OSError."""
+        found = [dump.count(self._nft.socket, each.clients) for each in (layout.services, layout.node_ports)]
+        return sum(each or 0 for each in found) if None not in found else None
+
     def look(self) -> int | None:
         """The present generation number if it is not the one we made: somebody changed some table."""
         generation = self._nft.generation()

@@ -23,6 +23,7 @@ from tests.unit.dataplane.objects import endpoint, service, slice_
 from twinstack.api.core import Node, NodeSpec, ServicePort, Taint
 from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.ip import IPFamily
+from twinstack.linux.nftables import Nftables, dump
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.writer import remove_tables
 
@@ -172,6 +173,11 @@ def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
             assert (await world.page(10256, "/healthz"))[0].startswith("HTTP/1.1 200 OK")
             assert (await world.page(10249, "/proxyMode"))[1] == "nftables"
             await world.metric('kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1')
+            assert 'twinstack_proxy_front_ends{ip_family="IPv4"} 3' in (await world.page(10249, "/metrics"))[1]
+            layout = Layout(FAMILIES[0])
+            with contextlib.closing(bed.on_node(Nftables)) as nft:
+                counted = dump.count(nft.socket, layout.services.clients)
+                assert counted is None or counted >= len(dump.elements(nft.socket, layout.services.clients))
             code, _, explained = await world.output("--cleanup")
             assert (code, "stop it first" in explained) == (1, True)
             process.send_signal(signal.SIGTERM)

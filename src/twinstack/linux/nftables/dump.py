@@ -14,6 +14,7 @@ from twinstack.linux.nftables.objects import (
     GETCHAIN,
     GETELEMENT,
     GETRULE,
+    GETSET,
     GETTABLE,
     Collection,
     Table,
@@ -28,6 +29,7 @@ _HEADER = struct.Struct("=HH")  # of an attribute: its length, that of the heade
 _HEADERS = 8  # bytes around a value: "data", and what it is
 _ELEMENT_HEADERS = 12  # bytes before a key: those of the element, and around the key
 _RANGE_END = 1
+_SET_COUNT = 20
 
 
 class TableState(NamedTuple):
@@ -91,6 +93,17 @@ def rule_counts(socket: NetlinkSocket, wanted: Table) -> Counter[str]:
     replies = _repeat(lambda: socket.dump(GETRULE, _header(wanted.family) + text(1, wanted.name)))
     found = (dict(attributes(reply.body, 4)) for reply in replies)
     return Counter(_name(rule[2]) for rule in found if _name(rule[1]) == wanted.name)
+
+
+def count(socket: NetlinkSocket, collection: Collection) -> int | None:
+    """How many elements there are, without reading them; None where the kernel does not say (before 6.16).
+
+    Those that have just gone may still be counted.
+    """
+    owner = collection.table
+    body = socket.get(GETSET, _header(owner.family) + text(1, owner.name) + text(2, collection.name)).body
+    found = dict(attributes(body, 4)).get(_SET_COUNT)
+    return int.from_bytes(found, "big") if found is not None else None
 
 
 def elements(socket: NetlinkSocket, collection: Collection) -> dict[bytes, bytes]:
