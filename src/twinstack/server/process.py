@@ -32,8 +32,8 @@ from twinstack.server.authorization.rbac.index import PolicyIndex
 from twinstack.server.authorization.upserts import CreateOnUpdate
 from twinstack.server.backup.page import downloads
 from twinstack.server.bootstraptokens import BootstrapTokens
-from twinstack.server.customresources.controller import DefinitionController
 from twinstack.server.certificatechecks import CertificateChecks
+from twinstack.server.customresources.controller import DefinitionController
 from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
 from twinstack.server.flags import authorization_modes, boolean
