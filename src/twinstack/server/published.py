@@ -7,6 +7,7 @@ tokens kept in Secrets has been recorded, which the controller that removes unus
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _SELF = UserInfo("system:apiserver", ("system:masters",))
 async def ensure(registry: Registry, client_ca_file: str) -> None:
     """Write what is missing or has changed. An empty path: no client certificates. Raises OSError, StatusError."""
     if client_ca_file:
-        await _ensure_authority(registry, Path(client_ca_file).read_text())
+        await _ensure_authority(registry, await asyncio.to_thread(Path(client_ca_file).read_text))
     if registry.reader.get(_CONFIG_MAPS, _NAMESPACE, _TRACKING) is None:
         await _create(registry, _TRACKING, {"since": times.now()[:10]})
 

@@ -30,7 +30,7 @@ _OWN = frozenset(
 
 
 def warnings(resource: Resource, unacted: Set[str]) -> list[str]:
-    """About a write of an object of the resource, its subresources apart. `unacted`: `plural.group` of the cluster's."""
+    """About a write of such an object, its subresources apart. `unacted`: `plural.group` of the cluster's."""
     name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     if name in _OWN or (name in _POLICIES and name in unacted):
         return [_UNENFORCED.format(resource.kind)]
