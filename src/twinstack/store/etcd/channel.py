@@ -7,7 +7,6 @@ is repeated until its time is up. What writes is repeated only if it surely had 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
@@ -73,6 +72,7 @@ class Channel:
         self._tls = tls
         self._at = 0  # the endpoint to try next
         self._connection: Connection | None = None
+        self._open: set[Connection] = set()  # also those that were left and are not yet gone
         self._connecting: asyncio.Task[Connection] | None = None
         self._trouble = ""  # why there is no connection
         self._closed = False
@@ -121,20 +121,18 @@ class Channel:
         if connection is self._connection:
             self._connection = None
             self._at += 1
-            connection.close("another member is tried")
+            connection.abort("another member is tried")
 
     async def close(self) -> None:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close("the client is closing")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    await asyncio.shield(connection.closed)
+        self._connection = None
+        for connection in self._open:
             connection.abort("the client is closing")
+        if self._open:
+            await asyncio.wait([connection.closed for connection in self._open], timeout=_CONNECT_SECONDS)
 
     async def _connected(self) -> Connection:
         """A live connection, however long it takes. Raises RPCError once the channel is closed."""
@@ -178,10 +176,12 @@ class Channel:
                 ssl=self._tls if endpoint.secure else None,
             )
         self._connection = connection
+        self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._lost(connection))
         return connection
 
     def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
         if connection is self._connection:
             self._trouble = connection.reason
             self._connection = None
