@@ -18,7 +18,8 @@ from pathlib import Path
 from twinstack.ip import CIDR, Address
 from twinstack.linux import namespaces
 from twinstack.node.leases import Leases
-from twinstack.node.network import GATEWAY_MAC, PodNetwork
+from twinstack.node.network import PodNetwork
+from twinstack.node.wiring import GATEWAY_MAC
 
 PREFIX = f"tt-F-bench-{os.getpid()}"
 CIDRS = [CIDR.parse("10.244.1.0/24"), CIDR.parse("fd00:10:244:1::/64")]

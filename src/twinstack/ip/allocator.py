@@ -1,6 +1,6 @@
-"""The one allocator: cluster IPs and node ports, node blocks, pod leases.
+"""The one allocator: cluster IPs and node ports, node blocks, pod leases, ranges of CNI networks.
 
-Three rules of choosing over the same scan, `first_free`:
+Rules of choosing over the same scan, `first_free`:
 
 - `Bands.choose`: random numbers of the dynamic band, then upward from the last of them with a wrap; the static
   band is the last resort (KEP-3070). What is taken lives with the caller, so the choice needs no memory of its own.
@@ -42,6 +42,16 @@ def first_free(span: Span, start: int, taken: Callable[[int], bool]) -> int | No
         if not taken(number):
             return number
     return None
+
+
+def without(span: Span, hole: Span) -> list[Span]:
+    """What is left of `span` below and above `hole`: none, one or two spans."""
+    end, hole_end = span.first + span.size, hole.first + hole.size
+    below = Span(span.first, min(end, hole.first) - span.first)
+    above = Span(max(span.first, hole_end), end - max(span.first, hole_end))
+    if hole_end <= span.first or hole.first >= end:
+        return [span]
+    return [part for part in (below, above) if part.size > 0]
 
 
 def _pick(band: Span, taken: Callable[[int], bool], randbelow: RandBelow) -> int | None:

@@ -44,8 +44,16 @@ def delete_link_named(name: str) -> bytes:
     return message(DELLINK, 0, _ifinfo() + text(3, name))
 
 
+def set_alias(index: int, alias: str) -> bytes:
+    """Write a line of up to 255 bytes on a link, for whoever wants to know what it is (IFLA_IFALIAS)."""
+    return message(NEWLINK, 0, _ifinfo(index) + text(20, alias))
+
+
 class Peer(NamedTuple):
-    """The far end of a veth pair, in the namespace of an open descriptor. It must be brought up there."""
+    """The far end of a veth pair, in the namespace of an open descriptor. It must be brought up there.
+
+    `ifindex` 0 lets the kernel choose.
+    """
 
     namespace: int
     name: str
@@ -137,6 +145,9 @@ class Link(NamedTuple):
     ifindex: int
     name: str
     mtu: int
+    mac: bytes = b""
+    alias: str = ""
+    is_up: bool = False
 
 
 def link_list() -> tuple[int, bytes]:
@@ -153,11 +164,17 @@ def link(index: int) -> tuple[int, bytes]:
     return GETLINK, _ifinfo(index)
 
 
+def link_named(name: str) -> tuple[int, bytes]:
+    """What to get for one link. Refused with ENODEV when there is none."""
+    return GETLINK, _ifinfo() + text(3, name)
+
+
 def read_link(reply: Reply) -> Link:
-    index = struct.unpack_from("=i", reply.body, 4)[0]
+    _, _, _, index, flags = struct.unpack_from("=BBHiI", reply.body)
     found = dict(attributes(reply.body, 16))
     mtu = struct.unpack("=I", found[4])[0] if 4 in found else 0
-    return Link(index, found.get(3, b"").rstrip(b"\0").decode(), mtu)
+    name, alias = (found.get(kind, b"").rstrip(b"\0").decode(errors="replace") for kind in (3, 20))
+    return Link(index, name, mtu, found.get(1, b""), alias, bool(flags & UP))
 
 
 class InterfaceAddress(NamedTuple):
@@ -195,6 +212,17 @@ class Route(NamedTuple):
 def route_list(family: IPFamily) -> tuple[int, bytes]:
     """What to dump for the routes of a family."""
     return GETROUTE, struct.pack("=BBBBBBBBI", family.af, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def route_to(address: Address) -> tuple[int, bytes]:
+    """What to get for the route that a packet to an address takes. Refused with ENETUNREACH when there is none."""
+    body = struct.pack("=BBBBBBBBI", address.family.af, address.family.bits, 0, 0, 0, 0, 0, 0, 0)
+    return GETROUTE, body + attr(1, address.packed)
+
+
+def read_way_out(reply: Reply) -> int:
+    """The index of the link by which the route of `route_to` leaves."""
+    return int(struct.unpack("=i", dict(attributes(reply.body, 12))[4])[0])
 
 
 def read_route(reply: Reply) -> Route | None:

@@ -23,11 +23,11 @@ TABLE = "twinstack-node"
 _CHAIN = "postrouting"
 
 
-def lay(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR]) -> list[bytes]:
+def lay(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE) -> list[bytes]:
     """The messages that replace the tables: sources in `pod_cidrs` are hidden except towards `spared` blocks."""
     messages: list[bytes] = []
     for cidr in pod_cidrs:
-        table = Table(cidr.family, TABLE)
+        table = Table(cidr.family, table_name)
         inside = [destination_in(block, negate=True) for block in spared if block.family is cidr.family]
         messages += [
             table.create(),  # so that there is one to delete
@@ -39,22 +39,22 @@ def lay(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR]) -> list[bytes]:
     return messages
 
 
-def apply(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR]) -> None:
+def apply(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE) -> None:
     """Set it up in the calling thread's network namespace. Raises NftablesError."""
     connection = Nftables()
     try:
-        connection.commit(lay(pod_cidrs, spared))
+        connection.commit(lay(pod_cidrs, spared, table_name))
     finally:
         connection.close()
 
 
-def remove() -> None:
+def remove(table_name: str = TABLE) -> None:
     """Remove both tables from the calling thread's network namespace. Idempotent."""
     connection = Nftables()
     try:
         for family in IPFamily:
             try:
-                connection.commit([Table(family, TABLE).delete()])
+                connection.commit([Table(family, table_name).delete()])
             except Missing:
                 continue
     finally:

@@ -1,15 +1,4 @@
-"""The built-in pod network: each pod a namespace on a point-to-point link, no bridge, no gateway address.
-
-```
-  pod namespace                                    node
-  eth0  10.244.1.2/32, fd00:10:244:1::2/128        twXXXXXXXX  fe80::1/64
-        default via fe80::1 (both families)  <-->  10.244.1.2 dev twXXXXXXXX, fd00:10:244:1::2 dev twXXXXXXXX
-```
-
-IPv4 has an IPv6 next hop (RFC 5549; RTA_VIA, Linux 5.2), so no address of the block is spent on a gateway.
-Neighbours are permanent on both sides: nothing is resolved, and the machine-wide limit on learned neighbours
-does not count them. Duplicate address detection is off, since it holds bind() back for over a second.
-"""
+"""The built-in pod network: each pod a namespace on a point-to-point link (see `wiring`), no bridge."""
 
 from __future__ import annotations
 
@@ -23,10 +12,9 @@ from typing import NamedTuple
 
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.node import wiring
 from twinstack.node.leases import Leases
 
-GATEWAY = Address.parse("fe80::1")
-GATEWAY_MAC = bytes.fromhex("0a5800000001")
 INTERFACE, INTERFACE_INDEX = "eth0", 2
 FIRST_INDEX = 1000  # of links to pods, above those that the machine makes itself
 
@@ -150,46 +138,24 @@ class PodNetwork:
         mac = b"\x0a\x58" + digest[:4]
         name = self.link_name(pod_uid)
 
-        def prepare() -> tuple[int, netlink.NetlinkSocket]:
+        def prepare() -> wiring.Inside:
             sysctl.write(POD_SYSCTLS)
-            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), netlink.NetlinkSocket(netlink.ROUTE)
+            return wiring.Inside.open()
 
-        descriptor, pod = namespaces.create(path, prepare)
+        inside = namespaces.create(path, prepare)
         try:
-            peer = links.Peer(descriptor, INTERFACE, INTERFACE_INDEX, mac, self._mtu)
-            node.request([links.veth(name, peer, index=index, mac=GATEWAY_MAC, mtu=self._mtu)])
-            pod.request(_pod_messages(addresses))
-            node.request(_node_messages(index, addresses, mac))
-            node.get(*links.link(index))  # from now on it carries packets
+            cable = wiring.Cable(name, INTERFACE, mac, addresses, self._mtu, index, INTERFACE_INDEX)
+            wiring.plug(node, inside, cable)
         except BaseException:
             namespaces.remove(path)  # takes the link with it
             raise
         finally:
-            pod.close()
-            os.close(descriptor)
+            inside.close()
 
     def _node(self) -> netlink.NetlinkSocket:
         if self._socket is None:
             raise RuntimeError("the pod network is not open")
         return self._socket
-
-
-def _pod_messages(addresses: list[Address]) -> list[bytes]:
-    index = INTERFACE_INDEX
-    messages = [links.link_up(links.LOOPBACK), links.link_up(index)]
-    messages += [links.add_address(index, address, address.family.bits) for address in addresses]
-    messages += [links.add_route(None, index, family=address.family, via=GATEWAY) for address in addresses]
-    messages.append(links.add_neighbour(index, GATEWAY, GATEWAY_MAC))
-    return messages
-
-
-def _node_messages(index: int, addresses: list[Address], mac: bytes) -> list[bytes]:
-    messages = [links.add_address(index, GATEWAY, 64)]
-    for address in addresses:
-        alone = CIDR(address.family, address.value, address.family.bits)
-        messages.append(links.add_route(alone, index, family=address.family))
-        messages.append(links.add_neighbour(index, address, mac))
-    return messages
 
 
 def order_by_family(addresses: Sequence[Address], primary: IPFamily) -> list[Address]:
