@@ -4,17 +4,16 @@
                                                        └── 10.3.0.1, fd00:3::1 ── guest 10.3.0.2, fd00:3::2
 
 The guest is a pod that only asks. The pods' place has many addresses and one server listening on all of
-them, which answers with the address it was reached at and the address it was asked from.
+them (see `answering`), which answers with the address it was reached at and the address it was asked from.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import subprocess
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,8 @@ from typing import TypeVar
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces
 from twinstack.linux.netlink import ROUTE, NetlinkSocket
+from twinstack.proxy.layout import Layout
+from twinstack.proxy.writer import remove_tables
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ NODE = "node-1"
 PORT = 8080  # where the server listens, TCP and UDP
 PODS = 5
 CLIENTS = 30
+ANSWERING = Path(__file__).parent / "answering.py"
 
 CLIENT = {IPFamily.IPV4: "10.1.0.2", IPFamily.IPV6: "fd00:1::2"}
 NODE_CLIENT_SIDE = {IPFamily.IPV4: "10.1.0.1", IPFamily.IPV6: "fd00:1::1"}
@@ -54,7 +56,7 @@ def client(family: IPFamily, number: int) -> str:
 
 
 def crowd(family: IPFamily, number: int) -> str:
-    """Any of very many addresses at which the server listens, too (TCP)."""
+    """Any of very many addresses at which the server listens, too."""
     return str(CROWD_BLOCK[family].address(number))
 
 
@@ -69,8 +71,7 @@ class Bed:
         prefix = namespaces.RUN_DIRECTORY / f"tt-G-{os.getpid()}"
         names = ("client", "node", "pods", "guest")
         self.client, self.node, self.pods, self.guest = (Path(f"{prefix}-{name}") for name in names)
-        self._stop: int | None = None
-        self._server: threading.Thread | None = None
+        self._server: subprocess.Popen[bytes] | None = None
 
     def build(self) -> None:
         for path in (self.client, self.node, self.pods, self.guest):
@@ -93,21 +94,24 @@ class Bed:
                 command = ["nsenter", f"--net={place}", "ip", "-6" if family is IPFamily.IPV6 else "-4", "route", "add"]
                 subprocess.run([*command, *kind, str(block), *way, *last], check=True)
         self.on_node(_route_to_client)  # the route of a new flow is looked up before its destination is changed
-        ready = threading.Event()
-        readable, self._stop = os.pipe()
-        serve = threading.Thread(target=lambda: namespaces.inside(self.pods, lambda: _serve(ready, readable)))
-        serve.start()
-        self._server = serve
-        if not ready.wait(5):
+        self._server = subprocess.Popen(
+            ["nsenter", f"--net={self.pods}", sys.executable, "-IS", str(ANSWERING), str(PORT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._server.stdout is not None
+        if self._server.stdout.readline() != b"ready\n":
             raise RuntimeError("the server did not start")
 
     def remove(self) -> None:
-        if self._stop is not None:
-            os.close(self._stop)
         if self._server is not None:
-            self._server.join(5)
+            self._server.communicate(timeout=30)  # its standard input ends
         for path in (self.client, self.node, self.pods, self.guest):
             namespaces.remove(path)
+
+    def clear(self) -> None:
+        """Take the proxy's tables away."""
+        self.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
 
     def _join(self, path: Path, name: str, near: dict[IPFamily, str], far: list[dict[IPFamily, str]]) -> None:
         def plug() -> int:
@@ -178,8 +182,8 @@ def ask_datagram(sock: socket.socket, address: str, port: int) -> tuple[str, str
 def _prepare() -> None:
     for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         Path("/proc/sys/net", setting).write_text("1")
-    for setting in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
-        Path("/proc/sys/net", setting).write_text("0")
+    for setting in ("ipv4/icmp_ratelimit", "ipv4/icmp_ratemask", "ipv6/icmp/ratelimit", "ipv6/icmp/ratemask"):
+        Path("/proc/sys/net", setting).write_text("0")  # of masks: bits of an integer, a list of types
     for scope in ("all", "default"):
         Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
     route = NetlinkSocket(ROUTE)
@@ -202,42 +206,3 @@ def _route_to_client() -> None:
 def _address(index: int, text: str) -> bytes:
     address = Address.parse(text)
     return links.add_address(index, address, 24 if address.family is IPFamily.IPV4 else 64)
-
-
-def _serve(ready: threading.Event, stop: int) -> None:
-    """Answer on every address, TCP and UDP, until `stop` is closed at the other end."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, stop)
-        listeners: list[socket.socket] = []
-        datagrams: list[socket.socket] = []
-        for family in FAMILIES:
-            stream = stack.enter_context(socket.socket(family.af, socket.SOCK_STREAM))
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family is IPFamily.IPV6:
-                stream.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            stream.bind((EVERYWHERE[family], PORT))
-            stream.listen(1000)
-            listeners.append(stream)
-            for number in range(1, PODS + 1):  # one a pod: a wildcard socket would answer from another address
-                datagram = stack.enter_context(socket.socket(family.af, socket.SOCK_DGRAM))
-                datagram.bind((pod(family, number), PORT))
-                datagrams.append(datagram)
-        waiting: list[int | socket.socket] = [stop, *listeners, *datagrams]
-        ready.set()
-        while True:
-            ready_to_read, _, _ = select.select(waiting, [], [])
-            if stop in ready_to_read:
-                return
-            for sock in (*listeners, *datagrams):
-                if sock in ready_to_read:
-                    _answer(sock, sock in listeners)
-
-
-def _answer(sock: socket.socket, is_stream: bool) -> None:
-    if not is_stream:
-        _, peer = sock.recvfrom(100)
-        sock.sendto(f"{sock.getsockname()[0]} {peer[0]}".encode(), peer)
-        return
-    connection, peer = sock.accept()
-    with connection, contextlib.suppress(ConnectionError):
-        connection.sendall(f"{connection.getsockname()[0]} {peer[0]}".encode())

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from tests.integration.proxy.bed import (
@@ -29,8 +28,6 @@ from twinstack.api.core import ClientIPConfig, Service, ServicePort, SessionAffi
 from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.ip import IPFamily
 from twinstack.proxy import layout
-from twinstack.proxy.layout import Layout
-from twinstack.proxy.writer import remove_tables
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -51,26 +48,6 @@ def sticky(seconds: int = 60) -> Service:
 
 def endpoints(family: IPFamily, *numbers: int) -> EndpointSlice:
     return slice_("web", family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=SLICE_PORTS)
-
-
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
-
-
-@pytest.fixture
-def program(bed: Bed) -> Iterator[Program]:
-    program = Program(bed)
-    try:
-        yield program
-    finally:
-        program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
 
 
 def choices(bed: Bed, family: IPFamily, address: str, port: int) -> list[str]:
@@ -148,7 +125,7 @@ def test_clients_beyond_the_most_are_spread_and_served(
         assert first != second  # by chance once in 3 ** 26
     finally:
         program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

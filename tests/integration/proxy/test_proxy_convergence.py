@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 
 import pytest
 from tests.integration.proxy.bed import FAMILIES, NODE, NODE_CLIENT_SIDE, POD_BLOCK, Bed, cluster_ip, pod
@@ -18,7 +17,6 @@ from twinstack.ip import Address, IPFamily
 from twinstack.linux.nftables import Collection
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.picture import Picture
-from twinstack.proxy.writer import remove_tables
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -31,16 +29,6 @@ RANGES = [
     ["10.1.0.128/25", "10.1.0.0/26", "fd00:1::/65", "fd00:9::/64"],  # in pieces
     ["192.0.2.0/24"],
 ]
-
-
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
 
 
 def some_service(chance: random.Random, name: str) -> Service:
@@ -200,7 +188,7 @@ def test_any_history_ends_in_what_its_last_state_asks_for(bed: Bed, seed: int) -
         assert not any(history.program.metrics.failures.value(family) for family in FAMILIES)
     finally:
         history.program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def _twin(collection: Collection, picture: Picture) -> Collection:

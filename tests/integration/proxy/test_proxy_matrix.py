@@ -36,8 +36,7 @@ from twinstack.api.discovery import EndpointPort
 from twinstack.dataplane.fate import Origin, Outcome, Packet, fate
 from twinstack.dataplane.model import Protocol, Target, Via
 from twinstack.ip import Address, IPFamily
-from twinstack.proxy.layout import Layout, PodInterface
-from twinstack.proxy.writer import remove_tables
+from twinstack.proxy.layout import PodInterface
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -127,16 +126,6 @@ def object_of(number: int, name: str, case: Case) -> Service:
     return found
 
 
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
-
-
 def fill(program: Program) -> None:
     for number, (name, case) in enumerate(CASES.items()):
         program.put(object_of(number, name, case))
@@ -155,7 +144,7 @@ def program(bed: Bed) -> Iterator[Program]:
         yield program
     finally:
         program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def observe(bed: Bed, place: Path, packet: Packet) -> tuple[Outcome, str, str]:
@@ -204,7 +193,7 @@ def test_pods_are_known_by_their_interface(bed: Bed, pods: PodInterface, family:
             assert check(bed, program, name, family)
     finally:
         program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -218,7 +207,7 @@ def test_without_known_pods_nobody_is_foreign_and_nobody_at_home(bed: Bed, famil
             assert check(bed, program, name, family)
     finally:
         program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

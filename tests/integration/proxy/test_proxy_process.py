@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.ip import IPFamily
 from twinstack.linux.nftables import Nftables, dump
 from twinstack.proxy.layout import Layout
-from twinstack.proxy.writer import remove_tables
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -47,16 +46,6 @@ def behind(family: IPFamily, *numbers: int) -> EndpointSlice:
     stamp = datetime.now(UTC).isoformat()  # to the microsecond: one of whole seconds may lie before the proxy's start
     found.metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"] = stamp
     return found
-
-
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
 
 
 class World:
@@ -160,7 +149,7 @@ def play(bed: Bed, directory: Path, scenario: Callable[[World], Awaitable[None]]
     try:
         asyncio.run(main())
     finally:
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:

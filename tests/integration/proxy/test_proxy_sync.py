@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.integration.proxy.bed import FAMILIES, NODE, Bed, cluster_ip, pod
@@ -27,22 +27,12 @@ from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import ProxyMetrics
 from twinstack.proxy.node_addresses import NodeAddresses
 from twinstack.proxy.sync import Synchroniser
-from twinstack.proxy.writer import Writer, foreign_proxies, remove_tables
+from twinstack.proxy.writer import Writer, foreign_proxies
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 V4, V6 = FAMILIES
 WEB = service("web", *(cluster_ip(family) for family in FAMILIES))
-
-
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
 
 
 class Running:
@@ -93,7 +83,7 @@ def run(bed: Bed, scenario: Callable[[Running], Awaitable[None]], *, own: bool =
     try:
         asyncio.run(main())
     finally:
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def behind(family: IPFamily, *numbers: int) -> EndpointSlice:
@@ -283,7 +273,7 @@ def test_many_services_at_once(bed: Bed) -> None:
         assert program.operations > 5000
     finally:
         program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def test_conntrack_settings_of_a_namespace(bed: Bed) -> None:

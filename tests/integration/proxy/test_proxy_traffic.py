@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,8 +31,6 @@ from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.dataplane.model import Protocol, Slot, Target
 from twinstack.ip import Address, IPFamily
 from twinstack.proxy.conntrack import Job, clean
-from twinstack.proxy.layout import Layout
-from twinstack.proxy.writer import remove_tables
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -53,26 +50,6 @@ def web(name: str = "web", number: int = 10, **spec: Any) -> Service:
 
 def endpoints(family: IPFamily, *numbers: int, owner: str = "web") -> EndpointSlice:
     return slice_(owner, family, [endpoint(pod(family, n), node=NODE) for n in numbers], ports=SLICE_PORTS)
-
-
-@pytest.fixture(scope="module")
-def bed() -> Iterator[Bed]:
-    bed = Bed()
-    try:
-        bed.build()
-        yield bed
-    finally:
-        bed.remove()
-
-
-@pytest.fixture
-def program(bed: Bed) -> Iterator[Program]:
-    program = Program(bed)
-    try:
-        yield program
-    finally:
-        program.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
 
 
 def refused_after(bed: Bed, address: str, port: int) -> float:
@@ -291,7 +268,7 @@ def test_a_restart_writes_nothing_and_interrupts_nothing(bed: Bed, own: bool) ->
         assert bed.ask(bed.client, cluster_ip(FAMILIES[1]))[0] == pod(FAMILIES[1], 1)
     finally:
         second.close()
-        bed.on_node(lambda: remove_tables([Layout(family) for family in FAMILIES]))
+        bed.clear()
 
 
 def test_a_restart_corrects_what_changed_meanwhile(bed: Bed, program: Program) -> None:
