@@ -1,13 +1,16 @@
 # Everything starts here; each target first installs what is missing (scripts/setup.sh).
-.PHONY: setup clients up down test soak bench lint format lock
+.PHONY: setup peers clients up down test soak bench lint format lock
 
 PYTEST = .venv/bin/python -m pytest
 
 setup:
 	@scripts/setup.sh
 
-# The client programs whose sessions the tests replay.
-clients: setup
+# The programs of others that the tests and measurements run against, and the clients whose sessions the tests replay.
+peers: setup
+	@scripts/unpack_peers.sh
+
+clients: peers
 	@.venv/bin/python scripts/install_clients.py
 
 # A running cluster, and a short demonstration over both families.
@@ -26,7 +29,7 @@ test: clients
 soak: clients
 	TWINSTACK_TESTS=soak $(PYTEST) --timeout 1800
 
-bench: setup
+bench: peers
 	@for file in bench/*.py; do .venv/bin/python "$$file" || exit 1; done
 
 lint: setup

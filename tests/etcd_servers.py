@@ -18,6 +18,7 @@ from twinstack.store.etcd import messages
 from twinstack.store.etcd.channel import Channel, RPCError, endpoints_of
 from twinstack.store.etcd.protobuf import fields
 
+ETCD = Path(__file__).parents[1] / ".venv" / "debian" / "usr" / "bin" / "etcd"  # see scripts/unpack_peers.sh
 START_SECONDS = 60.0
 
 
@@ -58,7 +59,7 @@ class Member:
                 "--client-cert-auth",
             ]
         command = [
-            "etcd",
+            str(ETCD),
             f"--name={self.name}",
             f"--data-dir={self._directory}",
             f"--listen-client-urls={self.url}",
