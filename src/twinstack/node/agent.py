@@ -26,6 +26,7 @@ from twinstack.node.context import NodeContext
 from twinstack.node.hostports import HostPorts, forwards
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import TERMINAL, Waiting
+from twinstack.node.listening.observer import Observer
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.registration import PODS as PODS_A_NODE
@@ -93,6 +94,7 @@ class Agent:
         )
         self._host_ports = HostPorts(settings.node_ips)
         self._prober = Prober(runtime, self._events, self._queue.add)
+        self.observer = Observer(self._queue.add)
         self._context = NodeContext(
             client=client,
             runtime=runtime,
@@ -100,6 +102,7 @@ class Agent:
             recorder=self._events,
             host_ports=self._host_ports,
             prober=self._prober,
+            observer=self.observer,
             node_name=settings.node_name,
             node_ips=[str(address) for address in settings.node_ips],
             primary=settings.node_ips[0].family,
@@ -130,6 +133,7 @@ class Agent:
                     self._pod_informer.run(),
                     self._links.run(),
                     self._events.run(),
+                    self.observer.run(),
                     self._queue.run(self._sync, workers=WORKERS),
                     self._writes.run(self._write_status, workers=WRITERS),
                     self._sweep(),

@@ -10,6 +10,7 @@ from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
 from twinstack.node.environment import Link
 from twinstack.node.hostports import HostPorts
+from twinstack.node.listening.observer import Observer
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.reporting import Recorder
@@ -29,6 +30,7 @@ class NodeContext(NamedTuple):
     host_ports: HostPorts
     recorder: Recorder
     prober: Prober
+    observer: Observer
     node_name: str
     node_ips: Sequence[str]
     primary: IPFamily

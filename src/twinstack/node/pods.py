@@ -12,6 +12,8 @@ from twinstack.api import core, times
 from twinstack.api.meta import Condition
 from twinstack.ip import Address
 from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
+from twinstack.node.listening import verdict
+from twinstack.node.listening.verdict import Finding
 from twinstack.node.runtime.base import Container, Phase
 
 LOST = core.ContainerStateTerminated(
@@ -25,7 +27,7 @@ class Situation(NamedTuple):
     """All that a pod's status follows from, besides the pod.
 
     `addresses` and `host_addresses` are canonical text, primary family first. `ended`: nothing of the pod runs or
-    will run again. `waiting`: why containers that do not run do not, by name.
+    will run again. `waiting`: why containers that do not run do not, by name. `listening`: what is known of it.
     """
 
     view: View
@@ -34,6 +36,7 @@ class Situation(NamedTuple):
     ended: bool = False
     waiting: Mapping[str, Waiting] = {}
     failure: Waiting | None = None
+    listening: Sequence[Finding] = ()
 
 
 def host_network_ips(pod: core.Pod, node_ips: Sequence[str]) -> list[str]:
@@ -206,6 +209,10 @@ def _conditions(
         Condition(type="PodScheduled", status="True"),
     ]
     before = {condition.type: condition for condition in pod.status.conditions}
+    if phase in TERMINAL:
+        made += [_ended(kind, phase) for kind in verdict.CONDITIONS.values() if kind in before]
+    else:
+        made += map(verdict.condition, situation.listening)
     for condition in made:
         old = before.get(condition.type)
         unchanged = old is not None and old.status == condition.status
@@ -236,14 +243,17 @@ def _containers_ready(
     pod: core.Pod, phase: str, inits: list[core.ContainerStatus], mains: list[core.ContainerStatus]
 ) -> Condition:
     if phase in TERMINAL:
-        reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
-        return Condition(type="ContainersReady", status="False", reason=reason)
+        return _ended("ContainersReady", phase)
     sidecars = [s for c, s in zip(pod.spec.init_containers, inits, strict=True) if is_sidecar(c)]
     unready = [status.name for status in sidecars + mains if not status.ready]
     if unready:
         text = f"containers with unready status: [{' '.join(unready)}]"
         return Condition(type="ContainersReady", status="False", reason="ContainersNotReady", message=text)
     return Condition(type="ContainersReady", status="True")
+
+
+def _ended(kind: str, phase: str) -> Condition:
+    return Condition(type=kind, status="False", reason="PodCompleted" if phase == "Succeeded" else "PodFailed")
 
 
 def _ready(pod: core.Pod, containers: Condition) -> Condition:

@@ -1,6 +1,7 @@
 """The kubelet API of this node, for the API server: logs, exec, attach, port-forward, the pods that are here, health.
 
-`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /healthz`;
+`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /metrics`,
+`GET /healthz`;
 `/exec/NAMESPACE/POD/CONTAINER`, `/attach/…`, `/portForward/NAMESPACE/POD` by an upgrade (streaming/).
 Only clients with a certificate of the cluster's authority get an answer, and only the API server's own (or an
 administrator's) more than the health.
@@ -18,6 +19,7 @@ import msgspec
 
 from twinstack.api import core, times
 from twinstack.linux.inotify import CREATE, MODIFY, MOVED_TO, Inotify
+from twinstack.node import metrics
 from twinstack.node.agent import Agent
 from twinstack.node.http import Answer, Request, Upgrade
 from twinstack.node.logs import LogOptions, LogReader
@@ -54,6 +56,9 @@ class KubeletServer:
                 case ["exec" | "attach" | "portForward", *_]:
                     _authorize(request)
                     return self._stream(request)
+                case ["metrics"]:
+                    _authorize(request)
+                    return Answer(body=metrics.text(self._agent).encode(), content_type=metrics.CONTENT_TYPE)
                 case ["pods"]:
                     _authorize(request)
                     return self._pods()

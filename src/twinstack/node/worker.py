@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from twinstack.api import core
+from twinstack.ip import Address
 from twinstack.node import environment, hostports, lifecycle, pods, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError
 from twinstack.node.leases import NoFreeAddress
 from twinstack.node.lifecycle import Plan, Stop, View, Waiting
+from twinstack.node.listening import verdict
+from twinstack.node.listening.observer import Target
 from twinstack.node.network import order_by_family
 from twinstack.node.probes.actions import Subject
 from twinstack.node.probes.state import Health, ProbeKind
@@ -94,6 +98,7 @@ class PodWorker:
                     break
             elif not await self._starter.start_all(pod, plan.start, self._addresses(pod)):
                 break
+        self._follow_listening(pod)
         for name in plan.waiting:
             self._reporter.pause(pod, self._latest(name))
         status = self._status(pod, waiting=dict(plan.waiting) | self._starter.refused)
@@ -178,6 +183,7 @@ class PodWorker:
         await self._leave_network()
 
     async def _leave_network(self) -> None:
+        self._node.observer.forget(self._uid)
         self._node.host_ports.drop(self._uid)
         await asyncio.to_thread(self._node.network.detach, self._uid)
 
@@ -199,6 +205,17 @@ class PodWorker:
                 self._node.prober.forget(run.key)
             elif run.phase is Phase.RUNNING and container is not None and run.key not in self._starter.starting:
                 self._node.prober.follow(pod, container, run, address)
+
+    def _follow_listening(self, pod: core.Pod) -> None:
+        """Look at the sockets of a pod that has a network and declares ports."""
+        ports, node = verdict.declared(pod), self._node
+        texts = self._addresses(pod).pod if self._view(pod).sandbox_since else ()
+        if not ports or not texts:
+            return
+        path = Path("/proc/self/ns/net") if pod.spec.host_network else node.network.path(self._uid)
+        signs = {run.key.id + str(node.prober.health(run.key)) for run in self._running()}
+        addresses = tuple(map(Address.parse, texts))
+        node.observer.follow(self._uid, Target(path, addresses, ports, frozenset(signs)))
 
     def _view(self, pod: core.Pod) -> View:
         runs: dict[str, list[Container]] = {}
@@ -228,7 +245,8 @@ class PodWorker:
     ) -> core.PodStatus:
         view, addresses = self._view(pod), self._addresses(pod)
         shown = addresses.pod if view.sandbox_since or pod.spec.host_network else []
-        situation = pods.Situation(view, shown, addresses.host, ended, waiting or {}, failure)
+        listening = self._node.observer.findings(self._uid)
+        situation = pods.Situation(view, shown, addresses.host, ended, waiting or {}, failure, listening)
         return pods.pod_status(pod, situation)
 
     # --- the sandbox
