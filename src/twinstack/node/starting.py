@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twinstack.api import core
-from twinstack.node import environment, hooks, images, resources, security, volumes
+from twinstack.node import environment, hooks, resources, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError, Source, Surroundings
+from twinstack.node.images import policy
 from twinstack.node.lifecycle import Backoff, Start, Waiting
 from twinstack.node.probes.actions import Subject
 from twinstack.node.reporting import Reporter
@@ -97,7 +98,7 @@ class Starter:
         runtime, image = self._node.runtime, container.image
         hint = f'this node pulls no images and has only "{", ".join(runtime.images)}", made of its own programs'
         present = runtime.has_image(image)
-        verdict = images.judge(image, container.image_pull_policy, present=present, hint=hint)
+        verdict = policy.judge(image, container.image_pull_policy, present=present, hint=hint)
         tell = self._reporter.event if present else self._reporter.once
         for event in verdict.events:
             tell(pod, event.type, event.reason, event.message, container.name)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twinstack.node.images import Verdict, judge
+from twinstack.node.images.policy import Verdict, judge
 
 HINT = "this node pulls no images"
 
