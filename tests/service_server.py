@@ -112,7 +112,8 @@ class Server:
 
     def patch(self, name: str, patch: JSON, *, status: bool = False) -> JSON:
         old = self.store.get(SERVICES, "default", name)
-        return self.update(name, merge(old, patch), status=status)
+        assert old
+        return self.update(name, merge(self.strategy.unveil(self.store, old), patch), status=status)
 
     def delete(self, name: str) -> JSON:
         old = self.store.get(SERVICES, "default", name)

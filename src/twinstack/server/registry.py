@@ -27,6 +27,7 @@ from twinstack.server.patching import APPLY_PATCH, applied_configuration, patche
 from twinstack.server.plans import Plan, Planner, Written
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.strategy.pod_accounts import ACCOUNTS, DEFAULT
+from twinstack.server.strategy.registry import strategy_for
 from twinstack.server.strategy.topology import copy_topology
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import WatchCache
@@ -159,7 +160,7 @@ class Registry:
         shape = subresources.shape_of(route)
 
         def modify(stored: JSON) -> tuple[JSON, list[str]]:
-            document = shape.show(stored)
+            document = shape.show(strategy_for(route.resource).unveil(self.reader, stored))
             result, warnings = patched(document, patch_body, content_type, shape.body, options.field_validation)
             return shape.apply(stored, result), warnings
 
@@ -178,7 +179,7 @@ class Registry:
             if version is None:
                 obj, managed = application.create(times.now())
                 return self._creation_by_apply(route, obj, managed, user, options).warn(warnings)
-            live = view_of(route.resource).read(version)
+            live = strategy_for(route.resource).unveil(self.reader, view_of(route.resource).read(version))
             if shape.body is shape.row:
                 new, managed = application.update(route, live, times.now())
             else:

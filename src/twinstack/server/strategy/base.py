@@ -94,6 +94,10 @@ class Strategy:
     def default(self, obj: JSON) -> None:
         """Versioned defaults, in place: on every decoded request body."""
 
+    def unveil(self, reader: Reader, obj: JSON) -> JSON:
+        """What a patch starts from: `obj` as it is shown, with whatever is stored beside it. May change `obj`."""
+        return obj
+
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
         """Change what a create may not set, in place."""
 

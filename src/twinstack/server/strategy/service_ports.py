@@ -74,10 +74,15 @@ def plan_node_ports(new: ServiceSpec, old: ServiceSpec | None, plan: PortPlan) -
     if not traits.may_have_node_ports(new):
         plan.release(held)
         return []
-    errors = _plan_update(new, held, plan)
+    errors = _plan_update(new, held | _unjudged(old, plan.ports), plan)
     if not errors:
         plan.release(held - {port.node_port for port in new.ports})
     return errors
+
+
+def _unjudged(old: ServiceSpec, ports: range) -> set[int]:
+    """Numbers that no type can be given, but an ExternalName Service may name: upstream takes them for held."""
+    return {port.node_port for port in old.ports if port.node_port and port.node_port not in ports}
 
 
 def _plan_create(new: ServiceSpec, plan: PortPlan) -> list[FieldError]:

@@ -4,8 +4,8 @@ A request is answered by the first of these stages that fails: cluster IP fields
 ports, health-check port, and then everything else at once. So a write may have planned allocations when it is
 refused; nothing comes of them, because a plan is only carried out in the transaction that writes the Service.
 
-Objects are stored as they are shown. One thing is lost by that: an ExternalName Service forgets its
-`internalTrafficPolicy`, which upstream hides and shows again when a patch changes the type back.
+Objects are stored as they are shown. One thing stands beside them: the `internalTrafficPolicy` of an ExternalName
+Service, which is hidden until a patch changes the type back (`service_hidden`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from twinstack.api.validation import dns_label
 from twinstack.ip import Address
 from twinstack.server.strategy import service_defaults as defaults
 from twinstack.server.strategy import service_traits as traits
-from twinstack.server.strategy.base import JSON, Change, Strategy, WriteContext
+from twinstack.server.strategy.base import JSON, Change, Reader, Strategy, WriteContext
 from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to
 from twinstack.server.strategy.service_addresses import AddressPlan, plan_addresses, ready_ranges
 from twinstack.server.strategy.service_dry_run import RehearsedAddresses, RehearsedPorts
 from twinstack.server.strategy.service_families import assign_families
+from twinstack.server.strategy.service_hidden import forget_policy, keep_policy, unveil_policy
 from twinstack.server.strategy.service_ports import (
     PortPlan,
     plan_health_check_port,
@@ -118,6 +119,9 @@ class ServiceStrategy(Strategy):
         if spec.type == traits.LOAD_BALANCER:
             default_ingress(obj)
 
+    def unveil(self, reader: Reader, obj: JSON) -> JSON:
+        return unveil_policy(reader, obj)
+
     def create(self, ctx: WriteContext, obj: JSON) -> Change:
         spec = _read_spec(obj)
         defaults.normalise_create(spec)
@@ -125,8 +129,9 @@ class ServiceStrategy(Strategy):
         self._check(ctx, obj, plan.allocate(spec, None))
         service = _typed(obj, spec)
         self._check(ctx, obj, [*self.metadata_on_create(ctx, obj), *validate_spec(service, None)])
+        also = [*plan.operations(), *keep_policy(ctx, obj["metadata"], spec)]
         stored = obj | {"spec": _shown(spec), "status": {"loadBalancer": {}}}
-        return Change(object=stored, also=plan.operations(), warnings=service_warnings(service))
+        return Change(object=stored, also=also, warnings=service_warnings(service))
 
     def update(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
         spec, old_spec = _read_spec(new), _read_spec(old)
@@ -146,8 +151,9 @@ class ServiceStrategy(Strategy):
         status = shown_status(old.get("status"))
         if spec.type != traits.LOAD_BALANCER:
             status["loadBalancer"] = {}
+        also = [*plan.operations(), *keep_policy(ctx, old["metadata"], spec)]
         stored = new | {"spec": _shown(spec), "status": status}
-        return Change(object=stored, also=plan.operations(), warnings=service_warnings(service))
+        return Change(object=stored, also=also, warnings=service_warnings(service))
 
     def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
         stored = new | {"spec": old["spec"], "status": shown_status(new.get("status"))}
@@ -166,7 +172,7 @@ class ServiceStrategy(Strategy):
         ports = traits.node_ports(spec)
         if traits.needs_health_check_port(spec) and spec.health_check_node_port:
             ports.add(spec.health_check_node_port)
-        return list(_releases(ctx, old["metadata"], plan.released, ports))
+        return [*_releases(ctx, old["metadata"], plan.released, ports), *forget_policy(ctx, old["metadata"])]
 
 
 def _shown(spec: ServiceSpec) -> dict[str, Any]:

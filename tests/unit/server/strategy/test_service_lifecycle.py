@@ -248,3 +248,46 @@ def test_a_headless_service_that_asks_for_a_second_family_is_told_of_both_mistak
     fields = [cause["field"] for cause in caught.value.status()["details"]["causes"]]
     assert fields == ["spec.clusterIPs[0]", "spec.clusterIPs"]
     assert_nothing_lost(server)
+
+
+def hidden(server: Server) -> bool:
+    return any(key.startswith("hiddentrafficpolicies/") for key in server.store.records)
+
+
+def test_an_external_name_hides_its_internal_traffic_policy_until_a_patch_changes_the_type() -> None:
+    server = Server("dual46")
+    server.create(body("a", {"ports": [{"port": 80}], "internalTrafficPolicy": "Local"}))
+    away: JSON = {"spec": {"type": "ExternalName", "externalName": "example.com"}}
+    assert "internalTrafficPolicy" not in server.patch("a", away)["spec"]
+    assert "internalTrafficPolicy" not in server.patch("a", {"metadata": {"labels": {"a": "b"}}})["spec"]
+    assert server.patch("a", {"spec": {"type": "ClusterIP"}})["spec"]["internalTrafficPolicy"] == "Local"
+    assert not hidden(server)
+
+
+def test_a_put_knows_nothing_of_the_hidden_policy() -> None:
+    server = Server("dual46")
+    server.create(body("a", {"type": "ExternalName", "externalName": "example.com", "internalTrafficPolicy": "Local"}))
+    assert hidden(server)
+    shown = server.store.get(SERVICES, "default", "a")
+    assert shown
+    server.update("a", shown)
+    assert not hidden(server)
+    backed = server.patch("a", {"spec": {"type": "ClusterIP", "ports": [{"port": 80}]}})
+    assert backed["spec"]["internalTrafficPolicy"] == "Cluster"
+
+
+def test_the_hidden_policy_goes_with_its_service() -> None:
+    server = Server("dual46")
+    server.create(body("a", {"type": "ExternalName", "externalName": "example.com", "internalTrafficPolicy": "Local"}))
+    server.delete("a")
+    assert not hidden(server)
+
+
+def test_a_node_port_outside_the_range_stays_with_a_service_that_named_it_as_external_name() -> None:
+    """Nobody judges node ports of ExternalName Services, and later they count as held: so upstream."""
+    server = Server("dual46")
+    named = {"type": "ExternalName", "externalName": "example.com", "ports": [{"port": 80, "nodePort": 99}]}
+    server.create(body("a", named))
+    assert server.patch("a", {"spec": {"type": "NodePort"}})["spec"]["ports"][0]["nodePort"] == 99
+    assert server.patch("a", {"spec": {"type": "ClusterIP"}})["spec"]["type"] == "ClusterIP"
+    assert_nothing_lost(server)
