@@ -26,6 +26,7 @@ __all__ = [
 _APPROVAL = Subresource("approval")
 _ATTACH = Subresource("attach", ("create", "get"), "PodAttachOptions")
 _BINDING = Subresource("binding", ("create",), "Binding")
+_EPHEMERAL = Subresource("ephemeralcontainers")
 _EVICTION = Subresource("eviction", ("create",), "Eviction", "policy", "v1")
 _EXEC = Subresource("exec", ("create", "get"), "PodExecOptions")
 _FINALIZE = Subresource("finalize", ("update",))
@@ -162,6 +163,7 @@ RESOURCES: tuple[Resource, ...] = (
         "Pod",
         _ATTACH,
         _BINDING,
+        _EPHEMERAL,
         _EVICTION,
         _EXEC,
         _LOG,

@@ -50,7 +50,7 @@ def _regular_errors(containers: Sequence[JSON], volumes: Collection[str], grace:
     names: set[str] = set()
     for i, container in enumerate(containers):
         at, name = f"{field}[{i}]", container.get("name", "")
-        errors += _common_errors(container, volumes, at)
+        errors += common_errors(container, volumes, at)
         if name in names:
             errors.append(duplicate(f"{at}.name", name))
         names.add(name)
@@ -64,7 +64,7 @@ def _init_errors(
     container: JSON, volumes: Collection[str], grace: int, names: set[str], field: str, index: int
 ) -> list[FieldError]:
     at, name = f"{field}[{index}]", container.get("name", "")
-    errors = _common_errors(container, volumes, at)
+    errors = common_errors(container, volumes, at)
     policy = container.get("restartPolicy")
     if policy is not None and policy != "Always":
         errors.append(not_supported(f"{at}.restartPolicy", policy, ("Always",)))
@@ -88,7 +88,8 @@ def _running_errors(container: JSON, grace: int, field: str) -> list[FieldError]
     return errors
 
 
-def _common_errors(container: JSON, volumes: Collection[str], field: str) -> list[FieldError]:
+def common_errors(container: JSON, volumes: Collection[str], field: str) -> list[FieldError]:
+    """Of any container."""
     name, policy = container.get("name", ""), container.get("terminationMessagePolicy", "")
     pull = container.get("imagePullPolicy", "")
     errors = each(f"{field}.name", name, dns_label(name)) if name else [required(f"{field}.name")]

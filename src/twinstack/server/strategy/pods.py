@@ -10,7 +10,7 @@ from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, no
 from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
-from twinstack.server.strategy import priorities, runtimeclasses
+from twinstack.server.strategy import ephemeral_containers, priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.pod_accounts import admit_account
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
@@ -73,11 +73,37 @@ class PodStrategy(Strategy):
         _tolerate_lost_nodes(new["spec"])
 
     def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
-        errors = pod_errors(obj["spec"], "spec")
-        return errors if old is None else [*errors, *update_errors(obj["spec"], old["spec"])]
+        spec = obj["spec"]
+        errors = pod_errors(spec, "spec") + ephemeral_containers.container_errors(spec)
+        if old is None:
+            return errors + ephemeral_containers.create_errors(spec)
+        return errors + update_errors(spec, old["spec"])
 
     def warnings(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> list[str]:
         return pod_warnings(obj["spec"], "spec") if old is None else []
+
+    def update_subresource(self, ctx: WriteContext, subresource: str, new: JSON, old: JSON) -> Change:
+        if subresource != "ephemeralcontainers":
+            return super().update_subresource(ctx, subresource, new, old)
+        return self._update_ephemeral(ctx, new, old)
+
+    def _update_ephemeral(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
+        """More ephemeral containers, and nothing else."""
+        wanted = new["spec"].get("ephemeralContainers") or []
+        new["spec"], new["status"] = dict(old["spec"]), old.get("status") or {}
+        if wanted:
+            new["spec"]["ephemeralContainers"] = wanted
+        else:
+            new["spec"].pop("ephemeralContainers", None)
+        for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+            new["metadata"].pop(name, None)
+            if name in old["metadata"]:
+                new["metadata"][name] = old["metadata"][name]
+        errors = [*self.metadata_on_update(ctx, new, old), *pod_errors(new["spec"], "spec")]
+        errors += ephemeral_containers.container_errors(new["spec"])
+        errors += ephemeral_containers.update_errors(wanted, old["spec"].get("ephemeralContainers") or [])
+        self._check(ctx, new, errors)
+        return Change(object=new)
 
     def update_status(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
         """Metadata other than labels, annotations and finalizers stays; so does the quality of service."""

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.server.strategy.strategy_context import NOW, create, refusal, stored, update
+from tests.unit.server.strategy.strategy_context import NOW, context, create, refusal, stored, update
 
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.server.strategy.pod_defaults import _pull_policy, default_pod_spec
 from twinstack.server.strategy.pod_qos import qos_class
+from twinstack.server.strategy.registry import strategy_for
 
 JSON = dict[str, Any]
 
@@ -306,3 +307,57 @@ def test_warnings() -> None:
     ]
     (text,) = create(PODS, container(resources={"requests": {"memory": "1.5"}})).warnings
     assert text.endswith('fractional byte value "1500m" is invalid, must be an integer')
+
+
+DEBUGGER: JSON = {"name": "debugger", "image": "registry.example/tools:1", "targetContainerName": "c"}
+
+
+def debugged(old: JSON, *containers: JSON, **spec: Any) -> JSON:
+    """What an update of `pods/ephemeralcontainers` comes to."""
+    new = stored(PODS, copy.deepcopy(old))
+    new["spec"] |= {"ephemeralContainers": [dict(container) for container in containers]} | spec
+    strategy = strategy_for(PODS)
+    strategy.default(new)
+    return strategy.update_subresource(context(PODS), "ephemeralcontainers", new, old).object
+
+
+def test_a_pod_is_given_ephemeral_containers_and_nothing_else() -> None:
+    changed = debugged(made(), DEBUGGER, activeDeadlineSeconds=5)
+    assert changed["spec"]["ephemeralContainers"] == [
+        DEBUGGER
+        | {
+            "imagePullPolicy": "IfNotPresent",
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File",
+        }
+    ]
+    assert "activeDeadlineSeconds" not in changed["spec"]
+
+
+@pytest.mark.parametrize(
+    ("container", "field", "text"),
+    [
+        ({"ports": [{"containerPort": 1}]}, "[0].ports", "Forbidden: cannot be set for an Ephemeral Container"),
+        ({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "[0].lifecycle", "Forbidden: cannot be set for"),
+        ({"name": "c"}, "[0].name", 'Duplicate value: "c"'),
+        ({"targetContainerName": "d"}, "[0].targetContainerName", 'Not found: "d"'),
+    ],
+)
+def test_what_an_ephemeral_container_cannot_be(container: JSON, field: str, text: str) -> None:
+    old = made()
+    with pytest.raises(StatusError) as caught:
+        debugged(old, DEBUGGER | container)
+    assert f"spec.ephemeralContainers{field}: {text}" in str(caught.value)
+
+
+def test_ephemeral_containers_stay() -> None:
+    old = debugged(made(), DEBUGGER)
+    both = debugged(old, *old["spec"]["ephemeralContainers"], DEBUGGER | {"name": "second"})
+    assert [c["name"] for c in both["spec"]["ephemeralContainers"]] == ["debugger", "second"]
+    with pytest.raises(StatusError, match='existing ephemeral containers "debugger" may not be removed'):
+        debugged(old)
+    with pytest.raises(StatusError, match='existing ephemeral containers "debugger" may not be changed'):
+        debugged(old, DEBUGGER | {"command": ["sh"]})
+    assert refusal(PODS, pod(ephemeralContainers=[DEBUGGER])) == [
+        "spec.ephemeralContainers: Forbidden: cannot be set on create"
+    ]
