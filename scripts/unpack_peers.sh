@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 place=.venv/debian
-peers="etcd-server"
+peers="etcd-server containernetworking-plugins containerd iperf3 libiperf0 libsctp1"
 absent=""
 for peer in $peers; do
     [ -e "$place/.$peer" ] || absent="$absent $peer"

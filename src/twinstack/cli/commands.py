@@ -31,6 +31,10 @@ COMMANDS: dict[str, Command] = {
     "controllers": Command("twinstack.controllers.command", "the controllers of the cluster", component=True),
     "scheduler": Command("twinstack.scheduler.command", "the scheduler of pods", component=True),
     "node": Command("twinstack.node.command", "the agent of one node: its pods and their network", component=True),
+    "cni serve": Command(
+        "twinstack.node.cni.serve", "the CNI plugin's service, beside another runtime", component=True
+    ),
+    "cni install": Command("twinstack.node.cni.install", "write the CNI plugin where a runtime looks for it"),
     "proxy": Command("twinstack.proxy.command", "the Service proxy of one node", component=True),
     "proxy explain": Command("twinstack.cli.explain", "what becomes of a packet to ADDRESS:PORT/PROTO on a node"),
     "supervise": Command(

@@ -20,10 +20,13 @@ from twinstack.linux.nftables.expressions import destination_in, masquerade, sou
 from twinstack.linux.nftables.objects import ChainType, Hook, Priority, Table
 
 TABLE = "twinstack-node"
+COMMENT = "masquerading of pods by twinstack node"
 _CHAIN = "postrouting"
 
 
-def lay(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE) -> list[bytes]:
+def lay(
+    pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE, comment: str = COMMENT
+) -> list[bytes]:
     """The messages that replace the tables: sources in `pod_cidrs` are hidden except towards `spared` blocks."""
     messages: list[bytes] = []
     for cidr in pod_cidrs:
@@ -32,18 +35,18 @@ def lay(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TAB
         messages += [
             table.create(),  # so that there is one to delete
             table.delete(),
-            table.create(comment="masquerading of pods by twinstack node"),
+            table.create(comment=comment),
             table.base_chain(_CHAIN, ChainType.NAT, Hook.POSTROUTING, Priority.SOURCE_NAT),
             table.rule(_CHAIN, source_in(cidr), *inside, masquerade()),
         ]
     return messages
 
 
-def apply(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE) -> None:
+def apply(pod_cidrs: Sequence[CIDR], spared: Sequence[CIDR], table_name: str = TABLE, comment: str = COMMENT) -> None:
     """Set it up in the calling thread's network namespace. Raises NftablesError."""
     connection = Nftables()
     try:
-        connection.commit(lay(pod_cidrs, spared, table_name))
+        connection.commit(lay(pod_cidrs, spared, table_name, comment))
     finally:
         connection.close()
 
