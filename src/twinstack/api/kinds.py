@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple, TypeVar
 
-from twinstack.api.apps import Deployment, ReplicaSet
+from twinstack.api.apps import ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet
+from twinstack.api.batch import CronJob, Job
 from twinstack.api.certificates import CertificateSigningRequest
 from twinstack.api.coordination import Lease
 from twinstack.api.core import (
@@ -47,6 +48,11 @@ SERVICE_ACCOUNTS = Kind(resource("", "serviceaccounts"), ServiceAccount)
 SERVICES = Kind(resource("", "services"), Service)
 DEPLOYMENTS = Kind(resource("apps", "deployments"), Deployment)
 REPLICA_SETS = Kind(resource("apps", "replicasets"), ReplicaSet)
+DAEMON_SETS = Kind(resource("apps", "daemonsets"), DaemonSet)
+STATEFUL_SETS = Kind(resource("apps", "statefulsets"), StatefulSet)
+CONTROLLER_REVISIONS = Kind(resource("apps", "controllerrevisions"), ControllerRevision)
+JOBS = Kind(resource("batch", "jobs"), Job)
+CRON_JOBS = Kind(resource("batch", "cronjobs"), CronJob)
 ENDPOINT_SLICES = Kind(resource("discovery.k8s.io", "endpointslices"), EndpointSlice)
 SERVICE_CIDRS = Kind(resource("networking.k8s.io", "servicecidrs"), ServiceCIDR)
 IP_ADDRESSES = Kind(resource("networking.k8s.io", "ipaddresses"), IPAddress)

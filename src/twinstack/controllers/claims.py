@@ -19,8 +19,10 @@ T = TypeVar("T", bound=Object)
 class Claims:
     """Adopts for one owner. Before the first adoption the owner is read live: a namesake must not inherit."""
 
-    def __init__(self, client: Client, kind: Kind[Any], owner: Object) -> None:
+    def __init__(self, client: Client, kind: Kind[Any], owner: Object, finalizers: tuple[str, ...] = ()) -> None:
+        """`finalizers` come with adoption and go with release."""
         self._client = client
+        self._finalizers = list(finalizers)
         self._kind = kind
         self._owner = owner
         self._confirmed = False
@@ -31,7 +33,8 @@ class Claims:
             self._confirmed = await self._is_alive()
         if not self._confirmed:
             return False
-        return await self._patch(informer, obj, msgspec.to_builtins(reference_to(self._owner)))
+        added = {"finalizers": self._finalizers} if self._finalizers else {}
+        return await self._patch(informer, obj, msgspec.to_builtins(reference_to(self._owner)), added)
 
     async def _is_alive(self) -> bool:
         meta = self._owner.metadata
@@ -45,11 +48,14 @@ class Claims:
 
     async def release(self, informer: Informer[T], obj: T) -> None:
         """Stop owning `obj`, which the selector no longer matches."""
-        await self._patch(informer, obj, {"$patch": "delete", "uid": self._owner.metadata.uid})
+        taken = {"$deleteFromPrimitiveList/finalizers": self._finalizers} if self._finalizers else {}
+        await self._patch(informer, obj, {"$patch": "delete", "uid": self._owner.metadata.uid}, taken)
 
-    async def _patch(self, informer: Informer[T], obj: T, reference: dict[str, Any]) -> bool:
+    async def _patch(
+        self, informer: Informer[T], obj: T, reference: dict[str, Any], finalizers: dict[str, list[str]]
+    ) -> bool:
         meta = obj.metadata
-        patch = {"metadata": {"uid": meta.uid, "ownerReferences": [reference]}}
+        patch = {"metadata": {"uid": meta.uid, "ownerReferences": [reference]} | finalizers}
         try:
             informer.wrote(await self._client.patch(informer.kind, meta.name, meta.namespace, patch))
         except StatusError as error:

@@ -9,19 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from twinstack.api.apps import ReplicaSet, ReplicaSetStatus
 from twinstack.api.core import Pod
-from twinstack.api.meta import Condition, camel
+from twinstack.api.meta import Condition
 from twinstack.api.replication import ReplicationController, ReplicationControllerStatus
 from twinstack.api.selectors import LabelSelector
-from twinstack.controllers.owners import reference_to
+from twinstack.controllers.ownedpods import pod_metadata
 from twinstack.controllers.podstate import available_in, is_active, is_ready, ready_since
 
 Replicated = ReplicaSet | ReplicationController
 
-BURST = 500  # Pods created or deleted in one round
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -42,16 +39,7 @@ def wanted(replica_set: Replicated) -> int:
 def pod_body(replica_set: Replicated) -> dict[str, Any]:
     """The Pod that the template describes; the server names it."""
     template = replica_set.spec.template
-    copied = {
-        field: template.metadata[field]
-        for field in ("labels", "annotations", "finalizers")
-        if template.metadata.get(field)
-    }
-    metadata = copied | {
-        "generateName": f"{replica_set.metadata.name}-",
-        "namespace": replica_set.metadata.namespace,
-        "ownerReferences": [msgspec.to_builtins(reference_to(replica_set))],
-    }
+    metadata = pod_metadata(replica_set, template) | {"generateName": f"{replica_set.metadata.name}-"}
     return {"metadata": metadata, "spec": template.spec}
 
 
@@ -119,11 +107,6 @@ def status_of(
         return ReplicationControllerStatus(**counts)
     terminating = sum(pod.metadata.deletion_timestamp is not None for pod in pods)
     return ReplicaSetStatus(terminating_replicas=terminating, **counts)
-
-
-def status_patch(status: ReplicaSetStatus | ReplicationControllerStatus) -> dict[str, Any]:
-    """The status for a merge patch: every number is said, also 0, and the conditions, also none."""
-    return {camel(field): msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
 
 
 def next_available(replica_set: Replicated, pods: Iterable[Pod], now: float) -> float | None:

@@ -15,10 +15,10 @@ from twinstack.controllers.replicas import (
     pod_body,
     selector,
     status_of,
-    status_patch,
     surplus,
     wanted,
 )
+from twinstack.controllers.statuswriting import status_patch
 
 BETTER: dict[str, Any] = {"name": "better", "node": "n2", "age": 2}
 
