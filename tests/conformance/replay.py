@@ -375,7 +375,7 @@ def _status(obj: JSON) -> JSON:
     told = {
         "status": obj.get("status"),
         "reason": obj.get("reason"),
-        "message": re.sub(r"\s+", " ", message) if "\u00a0" in message else message,
+        "message": re.sub(r"\s+", " ", message) if "may not change fields other than" in message else message,
         "details": details,
         "causes": sorted(causes, key=str),
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from twinstack.api.errors import FieldError, forbidden_field, invalid, required
+from twinstack.server.strategy.pod_internals import pod_spec
 from twinstack.server.strategy.pod_validation import blank_image_errors
 from twinstack.server.strategy.scheduling_validation import toleration_errors
 
@@ -33,9 +36,9 @@ def update_errors(new: JSON, old: JSON) -> list[FieldError]:
         return errors
     errors += _toleration_errors(new.get("tolerations") or [], old.get("tolerations") or [])
     errors += _gate_errors(new.get("schedulingGates") or [], old.get("schedulingGates") or [])
-    changed = _other_changes(new, old)
-    if changed:
-        detail = f"pod updates may not change fields other than {_CHANGEABLE}\nchanged: {', '.join(changed)}"
+    difference = _other_changes(new, old)
+    if difference:
+        detail = f"pod updates may not change fields other than {_CHANGEABLE}\n{difference}"
         errors.append(forbidden_field("spec", detail))
     return errors
 
@@ -89,24 +92,27 @@ def _gate_errors(new: Sequence[JSON], old: Sequence[JSON]) -> list[FieldError]:
     ]
 
 
-def _other_changes(new: JSON, old: JSON) -> list[str]:
-    """The fields of the spec that differ in more than what may change."""
-    may_change = {"activeDeadlineSeconds", "tolerations", "schedulingGates"}
+def _other_changes(new: JSON, old: JSON) -> str:
+    """A unified difference of the specs, without what may change; empty if that is all."""
+    munged = new | {name: old.get(name) for name in ("activeDeadlineSeconds", "tolerations", "schedulingGates")}
+    for name in ("containers", "initContainers"):
+        pairs = zip(new.get(name) or (), old.get(name) or (), strict=True)
+        munged[name] = [now | {"image": was.get("image", "")} for now, was in pairs]
     if old.get("terminationGracePeriodSeconds", 0) < 0 and new.get("terminationGracePeriodSeconds") == 1:
-        may_change.add("terminationGracePeriodSeconds")
-    gated = bool(old.get("schedulingGates"))
-    changed = []
-    for name in {**old, **new}:
-        before, after = old.get(name), new.get(name)
-        if name in may_change or before == after:
-            continue
-        if name in ("containers", "initContainers") and _without_images(before) == _without_images(after):
-            continue
-        if name == "nodeSelector" and gated and (before or {}).items() <= (after or {}).items():
-            continue
-        changed.append(f"spec.{name}")
-    return changed
+        munged["terminationGracePeriodSeconds"] = old["terminationGracePeriodSeconds"]
+    selector = old.get("nodeSelector")
+    if old.get("schedulingGates") and (selector or {}).items() <= (new.get("nodeSelector") or {}).items():
+        munged["nodeSelector"] = selector
+    before, after = _printed(old), _printed(munged)
+    if before == after:
+        return ""
+    lines = list(difflib.unified_diff(before, after))
+    return "".join(lines[2:])  # upstream names no files
 
 
-def _without_images(containers: Sequence[JSON] | None) -> list[JSON]:
-    return [{name: value for name, value in container.items() if name != "image"} for container in containers or []]
+def _printed(spec: JSON) -> list[str]:
+    """The lines of the spec's internal form as Go prints it."""
+    text = json.dumps(pod_spec(spec), indent=2, ensure_ascii=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return [f"{line}\n" for line in text.split("\n")]

@@ -12,6 +12,8 @@ from tests.unit.server.strategy.strategy_context import NOW, context, create, re
 
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
+from twinstack.api.schema import get_type
+from twinstack.server.strategy import pod_internals
 from twinstack.server.strategy.pod_defaults import _pull_policy, default_pod_spec
 from twinstack.server.strategy.pod_qos import qos_class
 from twinstack.server.strategy.registry import strategy_for
@@ -232,11 +234,25 @@ def test_what_an_update_may_not_change(field: str, value: Any, start: str) -> No
     assert refusal(PODS, new, old)[0].startswith(start)
 
 
-def test_a_refused_change_is_named() -> None:
+def test_a_refused_change_is_shown_as_a_difference_of_the_internal_form() -> None:
     old = made()
     new = copy.deepcopy(old)
-    new["spec"]["hostname"] = "h"
-    assert refusal(PODS, new, old)[0].endswith("\nchanged: spec.hostname")
+    new["spec"] |= {"hostname": "<h>", "hostNetwork": True}
+    difference = refusal(PODS, new, old)[-1].partition("negative)\n")[2].splitlines()
+    assert difference[0].startswith("@@ -")
+    assert [line.replace(" ", "") for line in difference if line[:1] in "-+"] == [
+        '-"HostNetwork":false,',
+        '+"HostNetwork":true,',
+        '-"Hostname":"",',
+        '+"Hostname":"\\u003ch\\u003e",',
+    ]
+
+
+@pytest.mark.parametrize("name", ["PodSpec", "Container", "EphemeralContainer"])
+def test_the_internal_form_knows_every_field(name: str) -> None:
+    known = {field.json for field in pod_internals._table()[name]}
+    elsewhere = {"hostnetwork", "hostpid", "hostipc", "shareprocessnamespace", "hostusers", "serviceaccount"}
+    assert {field.lower() for field in get_type(f"core.v1.{name}").fields} - elsewhere == known
 
 
 def status_of(old: JSON, **status: Any) -> JSON:
