@@ -14,6 +14,7 @@ import struct
 import sys
 
 _IP_PKTINFO = 8  # linux/in.h; the socket module has it from 3.12 on
+_IPV6_FREEBIND = 78  # linux/in6.h: answer from addresses that are local by a route alone
 _SO_RCVBUFFORCE = 33
 _ROOM = 64 << 20  # bytes of datagrams that may wait: those of a burst, while this process is not running
 _BURST = 256  # what is taken of one socket before the others have their turn
@@ -28,6 +29,7 @@ def serve(port: int) -> None:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
                 else:
                     sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)

@@ -104,10 +104,14 @@ class Bed:
             raise RuntimeError("the server did not start")
 
     def remove(self) -> None:
-        if self._server is not None:
-            self._server.communicate(timeout=30)  # its standard input ends
-        for path in (self.client, self.node, self.pods, self.guest):
-            namespaces.remove(path)
+        try:
+            if self._server is not None:
+                self._server.communicate(timeout=30)  # its standard input ends
+                if self._server.returncode:
+                    raise RuntimeError("the server had failed")
+        finally:
+            for path in (self.client, self.node, self.pods, self.guest):
+                namespaces.remove(path)
 
     def clear(self) -> None:
         """Take the proxy's tables away."""

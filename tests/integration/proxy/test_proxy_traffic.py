@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import time
-from collections import Counter
 from typing import Any
 
 import pytest
 from tests.integration.proxy.bed import (
-    CLIENT,
     FAMILIES,
     NODE,
     NODE_CLIENT_SIDE,
-    NODE_POD_SIDE,
     PORT,
     Bed,
     ask_datagram,
@@ -61,59 +57,6 @@ def refused_after(bed: Bed, address: str, port: int) -> float:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_new_connections_are_spread_over_all_endpoints(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(), endpoints(family, 1, 2, 3))
-    answers = Counter(bed.ask(bed.client, cluster_ip(family))[0] for _ in range(300))
-    assert set(answers) == {pod(family, n) for n in (1, 2, 3)}
-    assert min(answers.values()) > 50  # 100 expected; 50 is six standard deviations away
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sources_that_are_not_local_pods_are_masqueraded(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(), endpoints(family, 1))
-    assert bed.ask(bed.client, cluster_ip(family)) == (pod(family, 1), NODE_POD_SIDE[family])
-    assert bed.ask(bed.node, cluster_ip(family)) == (pod(family, 1), NODE_POD_SIDE[family])
-    # A local pod asks a pod elsewhere, here the client's place, and is seen as itself.
-    there = slice_("web", family, [endpoint(CLIENT[family])], ports=[EndpointPort(name="http", port=9999)])
-    program.put(there)
-    with bed.socket(bed.client, family, socket.SOCK_STREAM) as listener:
-        listener.bind((CLIENT[family], 9999))
-        listener.listen()
-        with bed.socket(bed.pods, family, socket.SOCK_STREAM, pod(family, 2)) as asking:
-            asking.connect((cluster_ip(family), 80))
-            connection, peer = listener.accept()
-            connection.close()
-    assert peer[0] == pod(family, 2)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pod_reaches_itself_through_its_service(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(), endpoints(family, 1))
-    assert bed.ask(bed.pods, cluster_ip(family), source=pod(family, 1)) == (pod(family, 1), NODE_POD_SIDE[family])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pod_reaches_itself_through_a_local_node_port(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(external_traffic_policy="Local"), endpoints(family, 1))
-    address, own = NODE_CLIENT_SIDE[family], pod(family, 1)
-    assert bed.ask(bed.pods, address, 30080, source=own) == (own, NODE_POD_SIDE[family])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_node_ports_answer_on_the_nodes_addresses(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(), endpoints(family, 1, 2, 3))
-    address = NODE_CLIENT_SIDE[family]
-    answers = Counter(bed.ask(bed.client, address, 30080)[0] for _ in range(60))
-    assert set(answers) == {pod(family, n) for n in (1, 2, 3)}
-    assert bed.ask(bed.node, address, 30080)[1] == NODE_POD_SIDE[family]
-    with bed.socket(bed.client, family, socket.SOCK_DGRAM) as asking:
-        assert ask_datagram(asking, address, 30053)[1] == NODE_POD_SIDE[family]
-    # Not selected by --nodeport-addresses: the node itself refuses.
-    with pytest.raises(ConnectionRefusedError):
-        bed.ask(bed.client, NODE_POD_SIDE[family], 30080)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_udp_flows_stay_and_new_ones_are_spread(bed: Bed, program: Program, family: IPFamily) -> None:
     program.put(web(), endpoints(family, 1, 2, 3))
     seen = set()
@@ -137,15 +80,6 @@ def test_without_endpoints_clients_are_refused_at_once(bed: Bed, program: Progra
             asking.recv(10)
     program.put(endpoints(family, 1))
     assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 1)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_free_service_addresses_are_dropped(bed: Bed, program: Program, family: IPFamily) -> None:
-    program.put(web(), endpoints(family, 1))
-    with bed.socket(bed.client, family, socket.SOCK_STREAM) as asking:
-        asking.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            asking.connect((cluster_ip(family, 99), 80))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -314,17 +248,3 @@ def test_a_flush_passes_an_owned_table_by(bed: Bed, program: Program) -> None:
     program.put(endpoints(family, 2))  # the flush moved the generation on; the table is still ours
     assert bed.ask(bed.client, cluster_ip(family))[0] == pod(family, 2)
     assert program.metrics.failures.value(family) == 0
-
-
-def test_nft_lists_all_of_it(bed: Bed, program: Program) -> None:
-    program.put(web(), endpoints(FAMILIES[0], 1, 2, 3), endpoints(FAMILIES[1], 1))
-    bed.nft("-j", "list", "ruleset")
-    listed = bed.nft("list", "ruleset")
-    for family in FAMILIES:
-        assert f"{cluster_ip(family)} . tcp . 80" in listed
-    assert "goto cluster-3" in listed
-    assert "masquerade fully-random" in listed
-    for shown in ("ip", "ip6"):
-        table = bed.nft("list", "table", shown, "twinstack-proxy")
-        for kind, name in re.findall(r"^\t(map|set|chain) (\S+) {", table, re.MULTILINE):
-            assert bed.nft("list", kind, shown, "twinstack-proxy", name)  # a word of nft's own is refused as name
