@@ -70,7 +70,7 @@ def test_nodes_come_and_go_under_traffic(new_cluster: Callable[[str], Cluster]) 
 
 
 def test_a_cluster_of_one_family_gets_the_second_one(new_cluster: Callable[[str], Cluster]) -> None:
-    cluster = new_cluster("dual")
+    cluster = new_cluster("widened")
     cluster.up("--nodes", "1", "--ip-family", "ipv4")
     cluster.kubectl("apply", "-f", "examples/dual-stack.yaml", expect=1)  # what one family cannot have is refused
     cluster.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")

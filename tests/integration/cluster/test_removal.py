@@ -24,9 +24,14 @@ def paths(tmp_path: Path) -> ClusterPaths:
 
 
 def sleep(namespace: Path | None = None, *words: str) -> subprocess.Popen[bytes]:
-    command = ["sh", "-c", "sleep 300; :", *words]
+    """A process with a child, once it is where it belongs."""
+    command = ["sh", "-c", "echo; sleep 300 >&-; :", *words]
     command = ["nsenter", f"--net={namespace}", *command] if namespace else command
-    return subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == b"\n"
+    return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
