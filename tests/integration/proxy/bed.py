@@ -10,6 +10,7 @@ them (see `answering`), which answers with the address it was reached at and the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -31,6 +32,7 @@ NODE = "node-1"
 PORT = 8080  # where the server listens, TCP and UDP
 PODS = 5
 CLIENTS = 30
+_FIRST_PORT, _PORTS = 2000, 60_000
 ANSWERING = Path(__file__).parent / "answering.py"
 
 CLIENT = {IPFamily.IPV4: "10.1.0.2", IPFamily.IPV6: "fd00:1::2"}
@@ -72,6 +74,7 @@ class Bed:
         names = ("client", "node", "pods", "guest")
         self.client, self.node, self.pods, self.guest = (Path(f"{prefix}-{name}") for name in names)
         self._server: subprocess.Popen[bytes] | None = None
+        self._flows = itertools.count()
 
     def build(self) -> None:
         for path in (self.client, self.node, self.pods, self.guest):
@@ -143,6 +146,11 @@ class Bed:
 
         namespaces.inside(self.node, plug)
         namespaces.inside(path, receive)
+
+    def fresh_source(self, family: IPFamily) -> tuple[str, int]:
+        """An address and port of the client that no flow had before: conntrack remembers those."""
+        number = next(self._flows)
+        return client(family, number % CLIENTS), _FIRST_PORT + number // CLIENTS % _PORTS
 
     def on_node(self, work: Callable[[], T]) -> T:
         return namespaces.inside(self.node, work)

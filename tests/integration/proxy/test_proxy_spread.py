@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 from collections import Counter
 
 import pytest
-from tests.integration.proxy.bed import CLIENTS, FAMILIES, NODE, PORT, Bed, client, cluster_ip, crowd
+from tests.integration.proxy.bed import FAMILIES, NODE, PORT, Bed, cluster_ip, crowd
 from tests.integration.proxy.program import Program
 from tests.unit.dataplane.objects import endpoint, service, slice_
 
@@ -22,8 +21,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 SOAK = os.environ.get("TWINSTACK_TESTS") == "soak"
 FLOWS = {1: 100, 2: 2000, 3: 2000, 7: 3000, 100: 5000, 5000: 25_000}  # by endpoints; five each at the least
 UNDER_WAY = 500
-FIRST_PORT, PORTS = 2000, 60_000
-_used = itertools.count()  # each flow has an address and port of its own: conntrack remembers those before it
 
 
 def behind(family: IPFamily, count: int) -> list[EndpointSlice]:
@@ -47,10 +44,9 @@ def answers(bed: Bed, family: IPFamily, flows: int) -> Counter[str]:
     address = (cluster_ip(family), 53)
 
     def begin() -> socket.socket:
-        number = next(_used)
         sock = socket.socket(family.af, socket.SOCK_DGRAM)
         sock.settimeout(30)
-        sock.bind((client(family, number % CLIENTS), FIRST_PORT + number // CLIENTS % PORTS))
+        sock.bind(bed.fresh_source(family))
         sock.sendto(b"?", address)
         return sock
 
