@@ -19,7 +19,6 @@ _UNACTED = (
     "statefulsets.apps",
     "horizontalpodautoscalers.autoscaling",
     "cronjobs.batch",
-    "jobs.batch",
     "networkpolicies.networking.k8s.io",
     "poddisruptionbudgets.policy",
     "csidrivers.storage.k8s.io",
@@ -33,6 +32,9 @@ _UNACTED = (
 )
 
 
+OUTWARD = 3
+
+
 class Part(NamedTuple):
     """One process. Without a namespace it runs in the host's."""
 
@@ -40,6 +42,7 @@ class Part(NamedTuple):
     arguments: tuple[str, ...]  # what follows `twinstack`
     namespace: Path | None = None
     node: str = ""
+    outward: bool = False  # it is handed the host's network namespace, too, as descriptor OUTWARD
 
     @property
     def fingerprint(self) -> str:
@@ -117,13 +120,15 @@ def _node(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) 
         tls_private_key_file=paths.pki / f"kubelet-{index}.key",
         client_ca_file=paths.pki / "ca.crt",
         root_dir=paths.node_root(index),
+        image_store=paths.images,
+        image_network_namespace=f"/proc/self/fd/{OUTWARD}",
         runtime_dir=paths.node_run(index),
         netns_prefix=paths.pod_prefix(index),
     )
     labels = ",".join(f"{key}={value}" for key, value in configuration.labels(index).items())
     if labels:
         flags += _flags(node_labels=labels)
-    return Part(f"node-{index}", ("node", *flags), paths.node(index), name)
+    return Part(f"node-{index}", ("node", *flags), paths.node(index), name, outward=True)
 
 
 def _proxy(configuration: ClusterConfiguration, paths: ClusterPaths, index: int) -> Part:

@@ -23,6 +23,8 @@ from twinstack.controllers.disruption import Rates
 from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
+from twinstack.controllers.jobs import JobController
+from twinstack.controllers.jobttl import JobTTLController
 from twinstack.controllers.legacyendpoints import EndpointsController
 from twinstack.controllers.namespaces import NamespaceController
 from twinstack.controllers.nodeipam import NodeIPAMController
@@ -114,6 +116,8 @@ CONTROLLERS: dict[str, Factory] = {
     "replicationcontroller-controller": lambda context, args: ReplicaSetController(
         context, REPLICATION_CONTROLLERS, "replication-controller"
     ),
+    "job-controller": lambda context, args: JobController(context),
+    "ttl-after-finished-controller": lambda context, args: JobTTLController(context),
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
     "root-ca-certificate-publisher-controller": _root_ca,

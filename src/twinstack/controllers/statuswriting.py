@@ -14,7 +14,13 @@ from twinstack.client.rest import MERGE, Client
 
 def status_patch(status: Struct) -> dict[str, Any]:
     """The status for a merge patch: every number is said, also 0, and the conditions, also none."""
-    return {camel(field): msgspec.to_builtins(getattr(status, field)) for field in status.__struct_fields__}
+    return {camel(field): _said(getattr(status, field)) for field in status.__struct_fields__}
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, Struct):  # else what it no longer holds would be kept
+        return {name: entry or None for name, entry in status_patch(value).items()}
+    return msgspec.to_builtins(value)
 
 
 async def write_status(client: Client, informer: Informer[Any], obj: Object, status: Struct) -> bool:
