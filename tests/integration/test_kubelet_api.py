@@ -17,6 +17,10 @@ from twinstack.ip import Address
 from twinstack.node import http
 from twinstack.node.agent import Agent, Settings
 from twinstack.node.http import Answer, Request
+from twinstack.node.images.access import Access
+from twinstack.node.images.pod import Images
+from twinstack.node.images.pull import Puller
+from twinstack.node.images.store import ImageStore
 from twinstack.node.logs import LogOptions
 from twinstack.node.runtime.host import HostRuntime
 from twinstack.node.server import KubeletServer, stream_log
@@ -83,9 +87,9 @@ async def get(port: int, context: ssl.SSLContext, target: str) -> tuple[int, byt
 
 def make_agent(directory: Path) -> Agent:
     settings = Settings("n1", [Address.parse("192.0.2.1")], 10250, directory, "tt-F-none", [])
-    return Agent(
-        Client(ClusterAccess(server="https://127.0.0.1:1"), user_agent="test"), settings, HostRuntime(directory)
-    )
+    store = ImageStore(directory / "images")
+    client = Client(ClusterAccess(server="https://127.0.0.1:1"), user_agent="test")
+    return Agent(client, settings, HostRuntime(directory), Images(store, Puller(store, Access())))
 
 
 def test_who_gets_in(pki: Pki, tmp_path: Path) -> None:

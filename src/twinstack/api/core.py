@@ -158,6 +158,7 @@ class PodSpec(Struct):
     containers: list[Container] = []
     init_containers: list[Container] = []
     volumes: list[dict[str, Any]] = []
+    image_pull_secrets: list[dict[str, Any]] = []
     restart_policy: str = "Always"
     termination_grace_period_seconds: int | None = None
     active_deadline_seconds: int | None = None
@@ -293,6 +294,11 @@ class NodeSystemInfo(Struct, omit_defaults=False):
     architecture: str = ""
 
 
+class ContainerImage(Struct):
+    names: list[str] = []
+    size_bytes: int = 0
+
+
 class NodeStatus(Struct):
     capacity: dict[str, str] = {}
     allocatable: dict[str, str] = {}
@@ -300,6 +306,7 @@ class NodeStatus(Struct):
     addresses: list[NodeAddress] = []
     daemon_endpoints: NodeDaemonEndpoints = msgspec.field(default_factory=NodeDaemonEndpoints)
     node_info: NodeSystemInfo = msgspec.field(default_factory=NodeSystemInfo)
+    images: list[ContainerImage] = []
 
 
 class Node(Object):

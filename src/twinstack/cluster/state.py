@@ -103,6 +103,11 @@ class ClusterPaths(NamedTuple):
         """The namespace of the network between the nodes."""
         return NAMESPACES / f"{self.name}-switch"
 
+    @property
+    def images(self) -> Path:
+        """The images of all nodes."""
+        return self.root / "images"
+
     def node(self, index: int) -> Path:
         """The namespace of a node."""
         return NAMESPACES / f"{self.name}-{index}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from twinstack.cluster.errors import ClusterError
-from twinstack.cluster.parts import Part
+from twinstack.cluster.parts import OUTWARD, Part
 from twinstack.linux import namespaces, processes, procfs
 from twinstack.linux.processes import Process
 
@@ -273,7 +273,7 @@ class Supervisor:
         part = running.part
         running.due = None
         try:
-            pid = _spawn((*self._program, *part.arguments), part.namespace, self._open_log(part.name))
+            pid = _spawn((*self._program, *part.arguments), part, self._open_log(part.name))
         except OSError as error:
             self._failed(running, f"could not start: {error}")
             return
@@ -372,8 +372,9 @@ class Supervisor:
                 self._wait(left)
 
 
-def _spawn(command: tuple[str, ...], namespace: Path | None, output: int) -> int:
-    """Start a process in a session of its own, inside a network namespace, its output to `output` (closed here)."""
+def _spawn(command: tuple[str, ...], part: Part, output: int) -> int:
+    """Start a process in a session of its own, inside its network namespace, its output to `output` (closed here)."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def spawn() -> int:
         actions = [
@@ -381,13 +382,16 @@ def _spawn(command: tuple[str, ...], namespace: Path | None, output: int) -> int
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
+        if part.outward:
+            actions.append((os.POSIX_SPAWN_DUP2, own, OUTWARD))
         return os.posix_spawn(
             command[0], command, os.environ, file_actions=actions, setsid=True, setsigdef=_IGNORED_BY_PYTHON
         )
 
     try:
-        return spawn() if namespace is None else namespaces.inside(namespace, spawn)
+        return spawn() if part.namespace is None else namespaces.inside(part.namespace, spawn)
     finally:
+        os.close(own)
         os.close(output)
 
 

@@ -24,6 +24,7 @@ from twinstack.ip import CIDR, Address
 from twinstack.node import cleanup, machine, masquerade
 from twinstack.node.context import NodeContext
 from twinstack.node.hostports import HostPorts, forwards
+from twinstack.node.images.pod import Images
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import TERMINAL, Waiting
 from twinstack.node.listening.observer import Observer
@@ -64,9 +65,10 @@ class Settings(NamedTuple):
 class Agent:
     """One node. `run` until cancelled."""
 
-    def __init__(self, client: Client, settings: Settings, runtime: Runtime) -> None:
+    def __init__(self, client: Client, settings: Settings, runtime: Runtime, images: Images) -> None:
         self.settings = settings
         self.runtime = runtime
+        self._images = images
         self._client = client
         self.network = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
         self._events = EventRecorder(client, "kubelet", settings.node_name)
@@ -90,7 +92,7 @@ class Agent:
             settings.node_labels,
         )
         self._registration = Registration(
-            client, self._node_informer, identity, lambda: self._network_problem, self._resync
+            client, self._node_informer, identity, lambda: self._network_problem, self._resync, images.store.images
         )
         self._host_ports = HostPorts(settings.node_ips)
         self._prober = Prober(runtime, self._events, self._queue.add)
@@ -98,6 +100,7 @@ class Agent:
         self._context = NodeContext(
             client=client,
             runtime=runtime,
+            images=images,
             network=self.network,
             recorder=self._events,
             host_ports=self._host_ports,
@@ -144,6 +147,7 @@ class Agent:
             for worker in self._workers.values():
                 worker.close()
             self.runtime.close()
+            self._images.puller.close()
             self.network.close()
             self._routes.close()
 

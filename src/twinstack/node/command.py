@@ -19,6 +19,10 @@ from twinstack.client.rest import Client
 from twinstack.ip import CIDR, Address
 from twinstack.ip.addresses import parse_addresses
 from twinstack.node.agent import Agent, Settings
+from twinstack.node.images.access import Access
+from twinstack.node.images.pod import Images
+from twinstack.node.images.pull import Puller
+from twinstack.node.images.store import ImageStore
 from twinstack.node.runtime.base import Runtime
 
 log = logging.getLogger(__name__)
@@ -33,6 +37,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--network-plugin", choices=("kubenet",), default="kubenet", help="kubenet: the built-in pod network")
     add("--non-masquerade-cidr", default="", metavar="A[,B]", help="where pods keep their address: the pods' blocks")
     add("--root-dir", default="/var/lib/twinstack-node", metavar="DIR", help="state of pods, kept over restarts")
+    add("--image-store", metavar="DIR", help="images, which nodes of a machine may share; otherwise below --root-dir")
+    add("--image-network-namespace", metavar="PATH", help="from where registries are reached; otherwise from here")
+    add("--registry-certs-dir", default="/etc/docker/certs.d", metavar="DIR", help="HOST[:PORT]/ca.crt of registries")
+    add("--insecure-registries", default="", metavar="H,…", help="HOST[:PORT] without a certificate that one can check")
     add("--runtime-dir", default="/run/twinstack-node", metavar="DIR", help="sockets")
     add("--netns-prefix", default="pod", metavar="P", help="pods' namespaces are /run/netns/P-HASH")
     add("--port", type=int, default=10250, help="of the kubelet API; 0: none")
@@ -57,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     async def main(client: Client) -> None:
         chosen = settings(args)
-        agent = Agent(client, chosen, _runtime(chosen.root_dir, args.runtime_dir, chosen.netns_prefix))
+        runtime = _runtime(chosen.root_dir, args.runtime_dir, chosen.netns_prefix)
+        agent = Agent(client, chosen, runtime, _images(args, chosen.root_dir))
         server = await _listen(agent, args) if args.port else None
         try:
             await agent.run()
@@ -107,6 +116,22 @@ def _runtime(root: Path, runtime_dir: str, prefix: str) -> Runtime:
     home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
     hidden = [os.path.abspath(path) for path in (home, runtime_dir)]
     return HostRuntime(root, hidden=hidden, group=f"twinstack-{prefix}")
+
+
+def _images(args: argparse.Namespace, root: Path) -> Images:
+    access = Access(Path(args.registry_certs_dir), tuple(text for text in args.insecure_registries.split(",") if text))
+    store = ImageStore(Path(args.image_store or root / "images").absolute())
+    return Images(store, Puller(store, access, _namespace(args.image_network_namespace)))
+
+
+def _namespace(path: str | None) -> Path | None:
+    """One that was handed down as a descriptor is not handed on to anybody."""
+    if path is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if path.startswith("/proc/self/fd/"):
+        os.close(int(path.removeprefix("/proc/self/fd/")))
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def _claim(root: Path) -> None:

@@ -10,6 +10,7 @@ from twinstack.client.rest import Client
 from twinstack.ip import IPFamily
 from twinstack.node.environment import Link
 from twinstack.node.hostports import HostPorts
+from twinstack.node.images.pod import Images
 from twinstack.node.listening.observer import Observer
 from twinstack.node.network import PodNetwork
 from twinstack.node.probes.prober import Prober
@@ -26,6 +27,7 @@ class NodeContext(NamedTuple):
 
     client: Client
     runtime: Runtime
+    images: Images
     network: PodNetwork
     host_ports: HostPorts
     recorder: Recorder

@@ -21,6 +21,7 @@ from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
 from twinstack.ip import Address
 from twinstack.node import machine
+from twinstack.node.images.store import Image
 from twinstack.node.lifecycle import Waiting
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -28,6 +29,7 @@ LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 REPORT_EVERY = 300.0
 FIRST_PAUSE = 0.05  # seconds before a repetition; doubles up to RENEW_EVERY
 PODS = 110  # what a node takes, as kubelet's default
+IMAGES, NAMES = 50, 5  # that a Node shows, and of each
 
 JSON = dict[str, Any]
 
@@ -49,7 +51,7 @@ class Registration:
     """Keeps the Node and the Lease.
 
     `problem` says why no pod can run here yet; None when it can. `recovered` is called when the API answers again
-    after it did not.
+    after it did not. `images`: those that are here.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Registration:
         identity: Identity,
         problem: Callable[[], Waiting | None],
         recovered: Callable[[], None],
+        images: Callable[[], list[Image]],
     ) -> None:
         self._client = client
         self._nodes = nodes
         self._identity = identity
         self._problem = problem
         self._recovered = recovered
+        self._images = images
         self._lease: Lease | None = None
         self._wake = asyncio.Event()
         self._reported_at = 0.0
@@ -151,6 +155,7 @@ class Registration:
             addresses=addresses,
             daemon_endpoints=core.NodeDaemonEndpoints(kubelet_endpoint=core.DaemonEndpoint(port=identity.port)),
             node_info=machine.info(identity.runtime),
+            images=_shown(self._images()),
         )
 
     def _ready(self) -> Condition:
@@ -193,6 +198,15 @@ class Registration:
         return await self._client.create(LEASES, Lease(metadata=meta, spec=spec))
 
 
+def _shown(images: list[Image]) -> list[core.ContainerImage]:
+    """As kubelet shows them: no more than fifty, the largest first, of each no more than five names."""
+    largest = sorted((image for image in images if image.names), key=lambda image: (-image.size, image.names))
+    return [
+        core.ContainerImage(names=[*image.digests, *image.names][:NAMES], size_bytes=image.size)
+        for image in largest[:IMAGES]
+    ]
+
+
 def status_patch(node: core.Node, wanted: core.NodeStatus, *, beat: bool) -> JSON | None:
     """A strategic merge patch from the Node's status to the wanted one; None when it is right and not due.
 
@@ -205,6 +219,7 @@ def status_patch(node: core.Node, wanted: core.NodeStatus, *, beat: bool) -> JSO
         ("allocatable", "allocatable"),
         ("daemon_endpoints", "daemonEndpoints"),
         ("node_info", "nodeInfo"),
+        ("images", "images"),
     ):
         if getattr(known, field) != getattr(wanted, field):
             status[name] = getattr(wanted, field)

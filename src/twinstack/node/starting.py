@@ -12,7 +12,8 @@ from twinstack.api import core
 from twinstack.node import environment, hooks, resources, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError, Source, Surroundings
-from twinstack.node.images import policy
+from twinstack.node.images.pod import PodImages
+from twinstack.node.images.policy import Step
 from twinstack.node.lifecycle import Backoff, Start, Waiting
 from twinstack.node.probes.actions import Subject
 from twinstack.node.reporting import Reporter
@@ -41,6 +42,7 @@ class Starter:
         self._reporter = reporter
         self._backoff = backoff
         self._unhooked = unhooked
+        self._images = PodImages(node.images, node.runtime, node.sources, reporter, node.changed)
         self._hooks: dict[ContainerKey, asyncio.Task[None]] = {}
         self.refused: dict[str, Waiting] = {}  # containers that cannot be made now, and why
         self.retry_at: float | None = None
@@ -57,7 +59,8 @@ class Starter:
         self.retry_at = None
 
     def abandon(self) -> None:
-        """No postStart hook goes on: the pod ends."""
+        """No postStart hook and no pull of an image goes on: the pod ends."""
+        self._images.close()
         for task in self._hooks.values():
             task.cancel()
 
@@ -70,7 +73,7 @@ class Starter:
     async def _start(self, pod: core.Pod, start: Start, addresses: Addresses) -> bool:
         container, runtime = start.container, self._node.runtime
         key = ContainerKey(pod.metadata.uid, container.name, start.attempt)
-        if not self._ensure_image(pod, container):
+        if not self._ensure_image(pod, container, key):
             return False
         try:
             config = await self._config(pod, container, key, addresses)
@@ -78,6 +81,7 @@ class Starter:
             self.refuse(container.name, Waiting("CreateContainerConfigError", str(error)), self.next_pause())
             self._reporter.once(pod, "Warning", "Failed", f"Error: {error}", container.name)
             return False
+        await self._images.hold(pod, container)
         await self._forget_old(key)
         await runtime.create(config)
         self._reporter.event(pod, "Normal", "Created", "Container created", container.name)
@@ -94,17 +98,14 @@ class Starter:
             self._hooks[key] = asyncio.create_task(self._run_hook(pod, subject, hook))
         return True
 
-    def _ensure_image(self, pod: core.Pod, container: core.Container) -> bool:
-        runtime, image = self._node.runtime, container.image
-        hint = f'this node pulls no images and has only "{", ".join(runtime.images)}", made of its own programs'
-        present = runtime.has_image(image)
-        verdict = policy.judge(image, container.image_pull_policy, present=present, hint=hint)
-        tell = self._reporter.event if present else self._reporter.once
-        for event in verdict.events:
-            tell(pod, event.type, event.reason, event.message, container.name)
-        if verdict.reason:
-            self.refuse(container.name, Waiting(verdict.reason, verdict.message), None)
-        return not verdict.reason
+    def _ensure_image(self, pod: core.Pod, container: core.Container, key: ContainerKey) -> bool:
+        verdict = self._images.ensure(pod, container, key)
+        if verdict.step is Step.START:
+            return True
+        reason = verdict.reason or ("PodInitializing" if pod.spec.init_containers else "ContainerCreating")
+        retry = None if verdict.wake_at is None else max(0.0, verdict.wake_at - time.time())
+        self.refuse(container.name, Waiting(reason, verdict.message), retry)
+        return False
 
     def next_pause(self) -> float:
         """Until what is missing is looked for again: longer each time until something starts."""

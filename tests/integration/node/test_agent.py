@@ -8,7 +8,7 @@ import ssl
 import time
 from contextlib import suppress
 
-from tests.integration.node.machine import IMAGE, LOOP, NODE, NODE_IPS, SOON, Machine, is_running, waiting_reason
+from tests.integration.node.machine import LOOP, NODE, NODE_IPS, SOON, Machine, is_running, waiting_reason
 
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import LEASES, NODES
@@ -31,6 +31,11 @@ def test_the_node_says_what_it_is(machine: Machine) -> None:
     }
     assert node.metadata.labels["kubernetes.io/hostname"] == NODE
     assert node.status.capacity["pods"] == "110"
+    assert node.status.capacity.keys() == node.status.allocatable.keys()
+    assert [(handler.name, sorted(handler.features)) for handler in node.status.runtime_handlers] == [
+        ("", ["recursiveReadOnlyMounts", "userNamespaces"])
+    ]
+    assert node.status.declared_features == ["ExtendWebSocketsToKubelet"]
     assert node.status.daemon_endpoints.kubelet_endpoint.port == 10250
 
 
@@ -78,16 +83,17 @@ def test_a_pod_that_crashes(machine: Machine) -> None:
 
 def test_what_cannot_run_says_so(machine: Machine) -> None:
     machine.make("image", "true", image="nginx:1")
-    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ErrImageNeverPull", "ErrImageNeverPull")
+    pod = machine.pod("image", lambda pod: waiting_reason(pod) == "ImagePullBackOff", "ImagePullBackOff")
     waiting = pod.status.container_statuses[0].state.waiting
     assert waiting is not None
-    assert f'has only "{IMAGE}"' in waiting.message
-    machine.make("volume", "true", volumes=[{"name": "v", "hostPath": {"path": "/"}}])
+    assert waiting.message.startswith('Back-off pulling image "nginx:1": ErrImagePull: failed to pull and unpack image')
+    assert "`twinstack image load FILE`" in waiting.message
+    machine.make("volume", "true", volumes=[{"name": "v", "nfs": {"server": "fd00::1", "path": "/"}}])
     pod = machine.pod("volume", lambda pod: bool(waiting_reason(pod)), "waiting")
     waiting = pod.status.container_statuses[0].state.waiting
     assert waiting is not None
     assert waiting.reason == "ContainerCreating"
-    assert 'volume "v": this node has no hostPath volumes' in waiting.message
+    assert 'volume "v": this node has no nfs volumes' in waiting.message
     assert pod.status.phase == "Pending"
     for name in ("image", "volume"):
         machine.delete(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 from twinstack.node.images import manifests
@@ -30,7 +31,7 @@ def assemble(store: ImageStore, found: Manifest, blobs: Blobs, names: Iterable[s
         raise ImageError(f"the image has {len(found.layers)} layers, and its configuration speaks of {len(ids)}")
     for diff_id, layer in zip(ids, found.layers, strict=True):
         if not store.has_layer(diff_id):
-            _unpack(store, diff_id, layer, blobs)
+            store.add_layer(diff_id, partial(_checked, blobs, layer))
     return store.add_image(data, names)
 
 
@@ -52,12 +53,10 @@ def check(wanted: Descriptor, read: Hashed) -> None:
         raise ImageError(f"a blob has the digest {read.digest}, and {wanted.digest} was expected")
 
 
-def _unpack(store: ImageStore, diff_id: str, layer: Descriptor, blobs: Blobs) -> None:
+@contextmanager
+def _checked(blobs: Blobs, layer: Descriptor) -> Iterator[Reader]:
     with blobs.open(layer) as source:
         checked = Hashed(source, layer.size)
-
-        def verify() -> None:
-            checked.drain()
-            check(layer, checked)
-
-        store.add_layer(diff_id, lambda: checked, verify)
+        yield checked
+        checked.drain()
+        check(layer, checked)

@@ -7,21 +7,21 @@ directories that no container is shown. It is for trying and testing: what lies 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
 import os
 import shutil
 import struct
-import subprocess
-import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twinstack.node.images.manifests import ImageConfig, machine_platform
 
 if TYPE_CHECKING:
+    from tarfile import TarInfo
+
     from twinstack.node.images.store import Image, ImageStore
 
 DOMAIN = "twinstack.local"  # no registry: nothing is pulled from it
@@ -39,26 +39,22 @@ _DIRECTORIES = {"dev": 0o755, "etc": 0o755, "home": 0o755, "proc": 0o755, "root"
 _PT_INTERP = 3
 
 
-def find(store: ImageStore, key: str) -> Image | None:
-    """One of NAMES; busybox is made when it is first asked for, and None where the machine has no static one."""
+def host(hidden: Sequence[str]) -> Image:
+    """The machine itself; `hidden`: masks besides the usual ones."""
     from twinstack.node.images.store import Image
 
-    if key == HOST:
-        config = ImageConfig(environment=(PATH,), working_directory="/")
-        return Image(_host_id(), (HOST,), (Path("/"),), 0, config, MASKS)
-    found = store.named(BUSYBOX)
-    return found if found is not None else _add_busybox(store)
+    id_ = f"sha256:{hashlib.sha256(HOST.encode()).hexdigest()}"
+    config = ImageConfig(environment=(PATH,), working_directory="/")
+    return Image(id_, (HOST,), (Path("/"),), 0, config, (*MASKS, *hidden))
 
 
-@functools.cache
-def _host_id() -> str:
-    return f"sha256:{hashlib.sha256(HOST.encode()).hexdigest()}"
-
-
-def _add_busybox(store: ImageStore) -> Image | None:
+def add_busybox(store: ImageStore) -> Image | None:
+    """Make the image if the machine has a static busybox, None if not. Raises OSError."""
     program = static_busybox()
     if program is None:
         return None
+    import subprocess
+
     applets = subprocess.run([program, "--list-full"], capture_output=True, text=True, check=True, timeout=10)
     layer = busybox_layer(Path(program).read_bytes(), applets.stdout.split())
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
@@ -71,7 +67,7 @@ def _add_busybox(store: ImageStore) -> Image | None:
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
     }
     with store.importing():
-        store.add_layer(diff_id, lambda: io.BytesIO(layer), lambda: None)
+        store.add_layer(diff_id, lambda: io.BytesIO(layer))
         return store.add_image(json.dumps(config).encode(), [BUSYBOX])
 
 
@@ -98,6 +94,8 @@ def is_static(program: Path) -> bool:
 
 def busybox_layer(program: bytes, applets: list[str]) -> bytes:
     """A tar archive, the same for the same busybox. `applets`: paths like bin/ls."""
+    import tarfile
+
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         places = {os.path.dirname(path) for path in applets} | {"bin", "usr", "var"}
@@ -114,7 +112,9 @@ def busybox_layer(program: bytes, applets: list[str]) -> bytes:
     return out.getvalue()
 
 
-def _entry(path: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
+def _entry(path: str, kind: bytes, mode: int, size: int = 0) -> TarInfo:
+    import tarfile
+
     entry = tarfile.TarInfo(path)
     entry.type, entry.mode, entry.size = kind, mode, size
     return entry

@@ -23,9 +23,9 @@ from typing import NamedTuple
 from twinstack.linux.syscalls import libc
 from twinstack.node.images.compression import Hashed, Reader, opened
 from twinstack.node.images.errors import ImageError
+from twinstack.node.images.overlay import delete_lower, hide_lower
 from twinstack.node.images.tarstream import Entry, TarStream
 
-OPAQUE = "trusted.overlay.opaque"
 _WHITEOUT, _AUFS, _OPAQUE = ".wh.", ".wh..wh.", ".wh..wh..opq"
 _DEEPEST, _LONGEST = 256, 4096  # components and bytes of a path
 _LARGEST_ID = 2**32 - 2
@@ -72,16 +72,6 @@ def unpack(source: Reader, target: Path, limits: Limits = LIMITS) -> Unpacked:
     finally:
         layer.close()
     return Unpacked(archive.digest, archive.count)
-
-
-def is_opaque(directory: Path) -> bool:
-    """Whether nothing of lower layers is seen in an unpacked directory."""
-    try:
-        return os.getxattr(directory, OPAQUE) == b"y"
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP):
-            return False
-        raise
 
 
 class _Layer:
@@ -189,7 +179,7 @@ class _Layer:
     def _delete_lower(self, parent: int, name: str) -> None:
         """A mark concerns lower layers only: what this one has of that name stays."""
         if name == _OPAQUE:
-            _hide_lower(parent)
+            hide_lower(parent)
             return
         if name.startswith(_AUFS):
             return  # what the file system of that name kept for itself
@@ -197,12 +187,12 @@ class _Layer:
         if deleted in ("", ".", ".."):
             raise ImageError(f"a deletion mark without a name: {name!r}")
         try:
-            os.mknod(deleted, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            delete_lower(parent, deleted)
         except FileExistsError:
             if stat.S_ISDIR(os.stat(deleted, dir_fd=parent, follow_symlinks=False).st_mode):
                 descriptor = os.open(deleted, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
                 try:
-                    _hide_lower(descriptor)
+                    hide_lower(descriptor)
                 finally:
                     os.close(descriptor)
 
@@ -212,7 +202,7 @@ class _Layer:
         os.mkdir(name, 0o755, dir_fd=parent)
         descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
-            _hide_lower(descriptor)
+            hide_lower(descriptor)
         finally:
             os.close(descriptor)
 
@@ -318,10 +308,6 @@ def _set_attributes(descriptor: int, entry: Entry) -> None:
             except OSError as error:
                 if error.errno != errno.ENOTSUP:
                     raise
-
-
-def _hide_lower(descriptor: int) -> None:
-    os.setxattr(descriptor, OPAQUE, b"y")
 
 
 def _lost(entry: Entry) -> ImageError:

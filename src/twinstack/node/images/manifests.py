@@ -6,7 +6,7 @@ Everything in them is somebody else's word: what is not as the specification say
 from __future__ import annotations
 
 import json
-import platform
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class Platform(NamedTuple):
 
 def machine_platform() -> Platform:
     """This machine's."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return Platform("linux", *_MACHINES.get(machine, (machine, "")))
 
 

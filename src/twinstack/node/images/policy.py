@@ -1,20 +1,27 @@
-"""Whether a container's image is there, and what is told when it is not: in kubelet's words. Pure.
+"""Whether a container's image is there, has to be pulled, or is waited for: in kubelet's words. Pure.
 
-This node pulls no images, whatever a container's imagePullPolicy says: one that is missing never comes by waiting.
+As kubelet 1.36 (pkg/kubelet/images, by behaviour).
 """
 
 from __future__ import annotations
 
-import json
-import re
+import enum
 from typing import NamedTuple
 
-# Host and port, path, tag, digest (the distribution project's reference grammar).
-_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])"
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?:{_HOST}(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@[A-Za-z0-9+.:_-]+)?"
-)
+from twinstack.api.gotext import go_quote
+from twinstack.node.images.reference import DEFAULT_TAG, InvalidReference, Reference, parse
+
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds after an attempt; doubles
+SHOWN = 2.0  # seconds that what went wrong is told before the pause is
+FORGOTTEN = 2 * LONGEST_PAUSE  # after a pause
+
+
+class Step(enum.Enum):
+    """What to do about an image now."""
+
+    START = "start"  # the container
+    PULL = "pull"
+    WAIT = "wait"
 
 
 class Event(NamedTuple):
@@ -23,26 +30,89 @@ class Event(NamedTuple):
     message: str
 
 
-class Verdict(NamedTuple):
-    """`reason` is why the container waits; empty when it can start."""
+class Failure(NamedTuple):
+    """The last attempt to pull: when it ended (Unix seconds), and how long to pause after it."""
 
-    reason: str
     message: str
-    events: list[Event]
+    at: float
+    pause: float
 
 
-def judge(image: str, policy: str, *, present: bool, hint: str) -> Verdict:
-    """`hint` says why nothing is pulled, to those who did not ask for that with the policy Never."""
-    if not _REFERENCE.fullmatch(image):
-        quoted = json.dumps(image)
-        message = f"Failed to apply default image tag {quoted}: couldn't parse image name {quoted}: "
-        return _waiting("InvalidImageName", "InspectFailed", message + "invalid reference format")
-    if present:
-        message = f'Container image "{image}" already present on machine and can be accessed by the pod'
-        return Verdict("", "", [Event("Normal", "Pulled", message)])
-    why = " with pull policy of Never" if policy == "Never" else f": {hint}"
-    return _waiting("ErrImageNeverPull", "ErrImageNeverPull", f'Container image "{image}" is not present{why}')
+class Verdict(NamedTuple):
+    """`reason` is why the container waits. `wake_at`: when to look again, None if nothing changes by itself."""
+
+    step: Step
+    reason: str = ""
+    message: str = ""
+    events: tuple[Event, ...] = ()
+    wake_at: float | None = None
+
+
+def judge(image: str, policy: str, *, present: bool, own: bool, failure: Failure | None, now: float) -> Verdict:
+    """`own`: built in, or of a place that is no registry: an image that is here is never looked for elsewhere."""
+    quoted = go_quote(image)
+    try:
+        reference = parse(image)
+    except InvalidReference as error:
+        text = f"Failed to apply default image tag {quoted}: couldn't parse image name {quoted}: {error}"
+        return _waiting("InvalidImageName", "InspectFailed", text)
+    if present and (own or (policy or default_policy(reference)) != "Always"):
+        text = f"Container image {quoted} already present on machine and can be accessed by the pod"
+        return Verdict(Step.START, events=(Event("Normal", "Pulled", text),))
+    if policy == "Never":
+        text = f"Container image {quoted} is not present with pull policy of Never"
+        return _waiting("ErrImageNeverPull", "ErrImageNeverPull", text)
+    if failure is None or now >= failure.at + failure.pause:
+        return Verdict(Step.PULL, events=(Event("Normal", "Pulling", f"Pulling image {quoted}"),))
+    if now < failure.at + SHOWN:
+        return Verdict(Step.WAIT, "ErrImagePull", failure.message, wake_at=failure.at + SHOWN)
+    text = f"Back-off pulling image {quoted}"
+    return Verdict(
+        Step.WAIT,
+        "ImagePullBackOff",
+        f"{text}: ErrImagePull: {failure.message}",
+        (Event("Normal", "BackOff", text), Event("Warning", "Failed", "Error: ImagePullBackOff")),
+        failure.at + failure.pause,
+    )
+
+
+def default_policy(reference: Reference) -> str:
+    """What the API writes where a container says nothing."""
+    return "Always" if reference.tag in ("", DEFAULT_TAG) and not reference.digest else "IfNotPresent"
+
+
+def pulled(image: str, seconds: float, waited: float, size: int) -> Event:
+    """`seconds` of pulling, `waited` with the time before it began."""
+    text = (
+        f"Successfully pulled image {go_quote(image)} in {_duration(seconds)} ({_duration(waited)} including waiting)"
+    )
+    return Event("Normal", "Pulled", f"{text}. Image size: {size} bytes.")
+
+
+def failed(image: str, why: str) -> tuple[Event, ...]:
+    """An attempt to pull went wrong."""
+    text = f"Failed to pull image {go_quote(image)}: {why}"
+    return (Event("Warning", "Failed", text), Event("Warning", "Failed", "Error: ErrImagePull"))
+
+
+def next_failure(last: Failure | None, message: str, now: float) -> Failure:
+    """The pause doubles, unless the last one is long past."""
+    if last is None or now - last.at > FORGOTTEN:
+        return Failure(message, now, FIRST_PAUSE)
+    return Failure(message, now, min(last.pause * 2, LONGEST_PAUSE))
 
 
 def _waiting(reason: str, event: str, message: str) -> Verdict:
-    return Verdict(reason, message, [Event("Warning", event, message), Event("Warning", "Failed", f"Error: {reason}")])
+    events = (Event("Warning", event, message), Event("Warning", "Failed", f"Error: {reason}"))
+    return Verdict(Step.WAIT, reason, message, events)
+
+
+def _duration(seconds: float) -> str:
+    """As Go writes one, in whole milliseconds."""
+    milliseconds = int(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + text

@@ -26,15 +26,18 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from twinstack.node.images import manifests
-from twinstack.node.images.compression import Reader
 from twinstack.node.images.errors import ImageError, ImageInUse
-from twinstack.node.images.layer import is_opaque, unpack
 from twinstack.node.images.manifests import ImageConfig as ImageConfig
+from twinstack.node.images.overlay import is_opaque
 from twinstack.node.images.reference import parse
+
+if TYPE_CHECKING:
+    from twinstack.node.images.compression import Reader
 
 PARTIAL = ".partial"  # how files end that a pull goes on with
 _NEW = ".new"  # and those that take the place of another one in a moment
@@ -66,8 +69,11 @@ class Image(NamedTuple):
 class ImageStore:
     """See the module. Several processes may use one directory at the same time. Methods block; raise OSError."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, hidden: Sequence[str] = ()) -> None:
+        """`hidden`: directories that no container of the machine's own image may see, besides the usual ones."""
         self.root = root
+        self.hidden = tuple(hidden)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("blobs/sha256", "layers", "uses", "staging"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._known: tuple[tuple[int, int, int], dict[str, str]] | None = None
@@ -80,24 +86,21 @@ class ImageStore:
         from twinstack.node.images import builtin
 
         key = parse(reference).key
-        if key in builtin.NAMES:
-            return builtin.find(self, key)
-        return self.named(key)
-
-    def named(self, key: str) -> Image | None:
-        """As `find`, for a key of the index, and without what is built in."""
+        if key == builtin.HOST:
+            return builtin.host(self.hidden)
         names = self._names()
-        return self._image(names[key], names) if key in names else None
+        if key in names:
+            return self._image(names[key], names)
+        return builtin.add_busybox(self) if key == builtin.BUSYBOX else None
 
     def images(self) -> list[Image]:
-        """All of them, by name; those that are in use and whose names went to others come last."""
+        """All of them, by name; last those in use whose names went to others. Busybox once it was asked for."""
         from twinstack.node.images import builtin
 
         names = self._names()
         ids = {*names.values(), *(use.image for use in self._uses())}
         found = [image for image in (self._image(id_, names) for id_ in ids) if image is not None]
-        own = [image for image in (builtin.find(self, key) for key in builtin.NAMES) if image is not None]
-        found = [image for image in found if image.id not in {built.id for built in own}] + own
+        found.append(builtin.host(self.hidden))
         return sorted(found, key=lambda image: (not image.names, image.names, image.id))
 
     def _image(self, id_: str, names: dict[str, str]) -> Image | None:
@@ -147,11 +150,13 @@ class ImageStore:
     def has_layer(self, diff_id: str) -> bool:
         return self._layer(diff_id).is_dir()
 
-    def add_layer(self, diff_id: str, source: Callable[[], Reader], verify: Callable[[], None]) -> None:
-        """Unpack a layer unless it is there; `verify` raises if what was read is not what it should have been.
+    def add_layer(self, diff_id: str, source: Callable[[], AbstractContextManager[Reader]]) -> None:
+        """Unpack a layer unless it is there; the source's end raises if it was not what it should have been.
 
         Within `importing`. Raises ImageError, and then nothing has changed.
         """
+        from twinstack.node.images.layer import unpack
+
         if self.has_layer(diff_id):
             return
         with self.alone(_short(diff_id)) as work:
@@ -159,8 +164,8 @@ class ImageStore:
                 return
             _remove(work)
             try:
-                done = unpack(source(), work)
-                verify()
+                with source() as reader:
+                    done = unpack(reader, work)
                 if done.diff_id != diff_id:
                     raise ImageError(f"a layer has the digest {done.diff_id}, and its image says {diff_id}")
                 self._write(self._layer(diff_id).with_suffix(".size"), str(done.size).encode())
@@ -199,7 +204,7 @@ class ImageStore:
             if not self._blob(image).exists():
                 raise ImageError(f"the image {image} has just been removed")
             name = hashlib.sha256(f"{path}\0{image}".encode()).hexdigest()[:32]
-            self._write(self.root / "uses" / name, json.dumps([image, str(path), owner]).encode())
+            self._write(self.root / "uses" / name, json.dumps([image, str(path), owner]).encode(), durable=False)
 
     def remove(self, reference: str) -> list[str]:
         """Take a name from an image, by its ID all names; the image goes with the last one. Returns the names.
@@ -295,14 +300,15 @@ class ImageStore:
     def _write_names(self, names: dict[str, str]) -> None:
         self._write(self.root / "index.json", json.dumps({"names": names}, indent=1, sort_keys=True).encode())
 
-    def _write(self, path: Path, data: bytes) -> None:
-        """Replace a file as a whole, whatever happens."""
+    def _write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Replace a file as a whole; `durable`: also if the power fails."""
         new = self.root / "staging" / f"{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}{_NEW}"
         try:
             with new.open("xb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.rename(new, path)
         except BaseException:
             new.unlink(missing_ok=True)
