@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twinstack.api import core
 from twinstack.api.errors import StatusError
@@ -28,7 +28,7 @@ from twinstack.node.images.pod import Images
 from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import TERMINAL, Waiting
 from twinstack.node.listening.observer import Observer
-from twinstack.node.network import PodNetwork
+from twinstack.node.network import Network, PodNetwork
 from twinstack.node.probes.prober import Prober
 from twinstack.node.registration import PODS as PODS_A_NODE
 from twinstack.node.registration import Identity, Registration
@@ -39,12 +39,23 @@ from twinstack.node.sources import SourceReader
 from twinstack.node.status import status_patch
 from twinstack.node.worker import PodWorker
 
+if TYPE_CHECKING:
+    from twinstack.node.cni.network import PluginNetwork
+
 WORKERS = 16  # pods worked on at once; none of them waits long
 WRITERS = 4  # statuses written at once
 PATIENCE = 0.1  # seconds that a status waits while more is about to follow
 NETWORK_RETRY = 5.0
 
 log = logging.getLogger(__name__)
+
+
+class PluginSettings(NamedTuple):
+    """Where CNI plugins and their configuration are, and where the service of our own one listens, if at all."""
+
+    configurations: Path
+    executables: Sequence[str]
+    socket: Path | None
 
 
 class Settings(NamedTuple):
@@ -56,6 +67,7 @@ class Settings(NamedTuple):
     root_dir: Path
     netns_prefix: str
     spared: list[CIDR]  # destinations towards which pods keep their address
+    plugins: PluginSettings | None = None  # None: the built-in pod network
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
     node_labels: Mapping[str, str] = {}
@@ -70,7 +82,16 @@ class Agent:
         self.runtime = runtime
         self._images = images
         self._client = client
-        self.network = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
+        self._built_in: PodNetwork | None = None
+        self._plugins: PluginNetwork | None = None
+        self.network: Network
+        if settings.plugins is None:
+            self.network = self._built_in = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
+        else:
+            from twinstack.node.cni.network import PluginNetwork  # rarely needed
+
+            path = settings.plugins.executables
+            self.network = self._plugins = PluginNetwork(settings.root_dir / "cni", settings.netns_prefix, path)
         self._events = EventRecorder(client, "kubelet", settings.node_name)
         self._pod_informer = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
         self._node_informer = Informer(client, NODES)
@@ -126,6 +147,8 @@ class Agent:
         cleanup.remember_namespace(self.settings.root_dir)
         self.runtime.open(self._on_exit)
         self._routes = NodeRoutes()
+        if self._plugins is not None:
+            masquerade.remove()  # plugins do as they like
         self._pod_informer.subscribe(self._on_pod)
         self._node_informer.subscribe(self._on_node)
         try:
@@ -142,6 +165,8 @@ class Agent:
                     self._sweep(),
                 ):
                     tasks.create_task(work)
+                if self._plugins is not None:
+                    tasks.create_task(self._run_plugins(self._plugins))
         finally:
             self._prober.close()
             for worker in self._workers.values():
@@ -169,7 +194,8 @@ class Agent:
         self._resync()
         if self._routes is not None:
             self._routes.sweep()
-        self._open_host_ports()
+        if self._built_in is not None:
+            self._open_host_ports()
         for uid in {*self.runtime.pods(), *self.network.pods()} - self.pods.keys():
             log.info("pod %s was deleted while no agent ran: removing what is left of it", uid)
             self._queue.add(uid)
@@ -193,6 +219,8 @@ class Agent:
         if node is None or self._routes is None:
             return
         if node.metadata.name != name:
+            if self._plugins is not None:
+                return  # the ways to other nodes are the plugins' affair
             if new is not None:
                 self._routes.put(new)
             else:
@@ -202,12 +230,36 @@ class Agent:
         if new is not None and new.spec.pod_cidrs and new.spec.pod_cidrs != self._pod_cidrs:
             self._open_network(new.spec.pod_cidrs)
 
+    async def _run_plugins(self, network: PluginNetwork) -> None:
+        """For ever."""
+        from twinstack.node.cni import following, service
+
+        assert self.settings.plugins is not None
+        server = await service.serve(self.settings.plugins.socket) if self.settings.plugins.socket else None
+        try:
+            await following.follow(network, self.settings.plugins.configurations, self._on_plugins)
+        finally:
+            if server is not None:
+                server.close()
+
+    def _on_plugins(self, problem: str) -> None:
+        """Of the network, in words; empty when there is none."""
+        self._network_problem = Waiting("NetworkPluginNotReady", problem) if problem else None
+        log.info("pod network: %s", problem or "ready")
+        self._registration.changed()
+        self._resync()
+
     def _open_network(self, texts: list[str]) -> None:
         """Pods can run from now on; again when the Node was made anew with other podCIDRs."""
         try:
             cidrs = [CIDR.parse(text) for text in texts]
-            self.network.close()
-            self.network.open(cidrs, self.settings.node_ips)
+            if self._plugins is not None:
+                self._plugins.give_ranges(cidrs)
+            if self._built_in is None:
+                self._pod_cidrs = texts
+                return
+            self._built_in.close()
+            self._built_in.open(cidrs, self.settings.node_ips)
             masquerade.apply(cidrs, [*cidrs, *self.settings.spared])
         except (OSError, ValueError) as error:
             log.error("pod network: %s; again in %.0f s", error, NETWORK_RETRY)

@@ -29,6 +29,10 @@ def remove_everything(root: Path, netns_prefix: str) -> int:
     root = root.resolve()
     remaining = _kill(Layout(root))
     if _is_namespace_of(root):
+        if (root / "cni").is_dir():
+            from twinstack.node.cni.network import detach_all  # rarely needed
+
+            detach_all(root / "cni", netns_prefix)
         masquerade.remove()
         hostports.remove()
         routes = NodeRoutes()

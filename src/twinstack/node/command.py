@@ -18,7 +18,7 @@ from twinstack.client.process import run_component
 from twinstack.client.rest import Client
 from twinstack.ip import CIDR, Address
 from twinstack.ip.addresses import parse_addresses
-from twinstack.node.agent import Agent, Settings
+from twinstack.node.agent import Agent, PluginSettings, Settings
 from twinstack.node.images.access import Access
 from twinstack.node.images.pod import Images
 from twinstack.node.images.pull import Puller
@@ -34,7 +34,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--node-ip", metavar="A[,B]", help="this node's addresses, one a family; the first decides pods' primary")
     add("--hostname-override", metavar="NAME", help="the Node's name; otherwise the host name")
     add("--node-labels", default="", metavar="K=V,…", help="labels that the Node is registered with")
-    add("--network-plugin", choices=("kubenet",), default="kubenet", help="kubenet: the built-in pod network")
+    add("--network-plugin", choices=("kubenet", "cni"), default="kubenet", help="kubenet: the built-in one")
+    add("--cni-conf-dir", default="/etc/cni/net.d", metavar="DIR", help="configurations of networks, for cni")
+    add("--cni-bin-dir", default="/opt/cni/bin", metavar="DIR[,DIR]", help="plugins, for cni")
+    add("--cni-socket", default="", metavar="FILE", help="where to serve the plugin twinstack-cni; nowhere by default")
     add("--non-masquerade-cidr", default="", metavar="A[,B]", help="where pods keep their address: the pods' blocks")
     add("--root-dir", default="/var/lib/twinstack-node", metavar="DIR", help="state of pods, kept over restarts")
     add("--image-store", metavar="DIR", help="images, which nodes of a machine may share; otherwise below --root-dir")
@@ -91,11 +94,19 @@ def settings(args: argparse.Namespace) -> Settings:
         root_dir=Path(args.root_dir).resolve(),
         netns_prefix=args.netns_prefix,
         spared=[CIDR.parse(text) for text in args.non_masquerade_cidr.split(",") if text],
+        plugins=_plugins(args),
         cluster_dns=[str(Address.parse(text)) for text in args.cluster_dns.split(",") if text],
         cluster_domain=args.cluster_domain,
         refresh_period=args.sync_frequency,
         node_labels=dict(_label(text) for text in args.node_labels.split(",") if text),
     )
+
+
+def _plugins(args: argparse.Namespace) -> PluginSettings | None:
+    if args.network_plugin != "cni":
+        return None
+    executables = [part for part in args.cni_bin_dir.split(",") if part]
+    return PluginSettings(Path(args.cni_conf_dir), executables, Path(args.cni_socket) if args.cni_socket else None)
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from twinstack.node.environment import Link
 from twinstack.node.hostports import HostPorts
 from twinstack.node.images.pod import Images
 from twinstack.node.listening.observer import Observer
-from twinstack.node.network import PodNetwork
+from twinstack.node.network import Network
 from twinstack.node.probes.prober import Prober
 from twinstack.node.reporting import Recorder
 from twinstack.node.runtime.base import Runtime
@@ -28,7 +28,7 @@ class NodeContext(NamedTuple):
     client: Client
     runtime: Runtime
     images: Images
-    network: PodNetwork
+    network: Network
     host_ports: HostPorts
     recorder: Recorder
     prober: Prober

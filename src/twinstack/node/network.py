@@ -8,8 +8,9 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from twinstack.api import core
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
 from twinstack.node import wiring
@@ -42,10 +43,40 @@ POD_SYSCTLS = {
 
 
 class Attachment(NamedTuple):
-    """A pod's network: the path of its namespace, and its addresses, primary family first."""
+    """A pod's network: the path of its namespace, and its addresses.
+
+    `link` is the pod's end on the node, to which ports of the node are still to be led; empty when that is done.
+    """
 
     namespace: Path
     addresses: list[Address]
+    link: str = ""
+
+
+class Network(Protocol):
+    """Who gives pods their networks: this module, or CNI plugins (`cni.network`)."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether pods can be attached."""
+
+    def close(self) -> None:
+        """Let go; pods keep their networks."""
+
+    def path(self, pod_uid: str) -> Path:
+        """Where the pod's namespace is, or would be, pinned."""
+
+    def addresses(self, pod_uid: str) -> list[Address]:
+        """Those of an attached pod; empty without a network."""
+
+    def attach_pod(self, pod: core.Pod) -> Attachment:
+        """Give a pod a new network; one that it had is replaced. Raises NoFreeAddress, OSError."""
+
+    def detach(self, pod_uid: str) -> None:
+        """Take a pod's network away and free its addresses. Idempotent. Raises OSError."""
+
+    def pods(self) -> list[str]:
+        """The uids of all pods of which something may be left here."""
 
 
 class PodNetwork:
@@ -104,7 +135,11 @@ class PodNetwork:
             path = self.path(pod_uid)
             self._remove_remains(pod_uid, path)
             self._wire(pod_uid, path, addresses)
-            return Attachment(path, addresses)
+            return Attachment(path, addresses, self.link_name(pod_uid))
+
+    def attach_pod(self, pod: core.Pod) -> Attachment:
+        """`attach`."""
+        return self.attach(pod.metadata.uid)
 
     def detach(self, pod_uid: str) -> None:
         """Take a pod's network away and free its addresses. Idempotent."""

@@ -290,9 +290,9 @@ class PodWorker:
         if pod.spec.host_network:
             return None
         node = self._node
-        attachment = await asyncio.to_thread(node.network.attach, self._uid)
-        forwards = hostports.forwards(pod, attachment.addresses)
-        node.host_ports.put(self._uid, forwards, node.network.link_name(self._uid))
+        attachment = await asyncio.to_thread(node.network.attach_pod, pod)
+        if attachment.link:
+            node.host_ports.put(self._uid, hostports.forwards(pod, attachment.addresses), attachment.link)
         return str(attachment.namespace)
 
     def _sandbox_config(self, pod: core.Pod, network: str | None, addresses: Addresses) -> SandboxConfig:

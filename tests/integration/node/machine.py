@@ -57,6 +57,7 @@ class Machine:
         self.port = free_port()
         self.server: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
+        self.agent_flags: list[str] = []
 
     def start(self) -> None:
         namespaces.create(self.namespace, _addresses)
@@ -86,6 +87,7 @@ class Machine:
             *(f"--tls-cert-file={self.directory / 'kubelet.crt'}",),
             *(f"--tls-private-key-file={self.directory / 'kubelet.key'}",),
             f"--client-ca-file={self.directory / 'ca.crt'}",
+            *self.agent_flags,
             inside=self.namespace,
         )
 
