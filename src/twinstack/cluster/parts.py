@@ -18,7 +18,6 @@ _UNACTED = (
     "daemonsets.apps",
     "statefulsets.apps",
     "horizontalpodautoscalers.autoscaling",
-    "cronjobs.batch",
     "networkpolicies.networking.k8s.io",
     "poddisruptionbudgets.policy",
     "csidrivers.storage.k8s.io",

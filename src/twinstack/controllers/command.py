@@ -15,6 +15,7 @@ from twinstack.client.rest import Client
 from twinstack.controllers import nodecidrs, rootca, serviceaccounts
 from twinstack.controllers.clusterroleaggregation import ClusterRoleAggregationController
 from twinstack.controllers.context import Context, Controller, run_all
+from twinstack.controllers.cronjobs import CronJobController
 from twinstack.controllers.csrapproving import CSRApprovingController
 from twinstack.controllers.csrcleaner import CSRCleanerController
 from twinstack.controllers.csrsigning import CSRSigningController
@@ -117,6 +118,7 @@ CONTROLLERS: dict[str, Factory] = {
         context, REPLICATION_CONTROLLERS, "replication-controller"
     ),
     "job-controller": lambda context, args: JobController(context),
+    "cronjob-controller": lambda context, args: CronJobController(context),
     "ttl-after-finished-controller": lambda context, args: JobTTLController(context),
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),

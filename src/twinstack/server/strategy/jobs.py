@@ -7,10 +7,11 @@ import zoneinfo
 from collections.abc import Sequence
 from typing import Any
 
+from twinstack.api import cronschedules
 from twinstack.api.errors import FieldError, invalid, not_supported, required
 from twinstack.api.metadata import immutable
 from twinstack.api.validation import dns_label, domain_path, non_negative
-from twinstack.server.strategy import cron_schedules, pod_templates
+from twinstack.server.strategy import pod_templates
 from twinstack.server.strategy.base import Strategy, WriteContext
 from twinstack.server.strategy.label_selectors import selector_errors
 from twinstack.server.strategy.pod_defaults import default_pod_spec
@@ -196,8 +197,8 @@ def _schedule_errors(spec: JSON, old: JSON | None) -> list[FieldError]:
         errors.append(invalid("spec.schedule", schedule, detail))
     else:
         try:
-            cron_schedules.check(schedule)
-        except cron_schedules.ScheduleError as error:
+            cronschedules.parse(schedule)
+        except cronschedules.ScheduleError as error:
             errors.append(invalid("spec.schedule", schedule, str(error)))
     if zone is None or (old is not None and zone == old["spec"].get("timeZone")):
         return errors
