@@ -64,7 +64,7 @@ def _pull(store: ImageStore, repository: Repository, reference: Reference) -> Im
     machine = manifests.machine_platform()
     found = _manifest(repository, data)
     digested = f"{reference.name}@{reference.digest or top}"
-    with store.importing():
+    with store.importing(resumed=True):
         return assemble(store, found, repository, dict.fromkeys((reference.key, digested)), machine)
 
 

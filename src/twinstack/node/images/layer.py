@@ -129,7 +129,7 @@ class _Layer:
             return self._parent[1]
         try:
             descriptor = self._open(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # nothing is there, or a deletion mark
             for depth in range(1, len(path) + 1):
                 self._make_directory(path[:depth])
             descriptor = self._open(path)

@@ -135,10 +135,18 @@ class ImageStore:
         return load(self, archive, name)
 
     @contextlib.contextmanager
-    def importing(self) -> Iterator[None]:
-        """Nothing is swept while something is brought in: layers come before the image that needs them."""
-        with self._flock("imports", fcntl.LOCK_SH):
-            yield
+    def importing(self, *, resumed: bool = False) -> Iterator[None]:
+        """Nothing is swept while something is brought in: layers come before the image that needs them.
+
+        `resumed`: what has come before a failure stays for the next attempt, unless somebody else sweeps first.
+        """
+        try:
+            with self._flock("imports", fcntl.LOCK_SH):
+                yield
+        except BaseException:
+            if not resumed:
+                self.sweep()
+            raise
         self.sweep()
 
     @contextlib.contextmanager
