@@ -340,3 +340,10 @@ def test_proxies(cluster: Cluster) -> None:
         done = kubectl(cluster, "get", "--raw", path)
         assert done.returncode == 1
         assert words in done.stderr.decode()
+
+
+def test_debug(cluster: Cluster) -> None:
+    words = ["debug", POD, f"--image={IMAGE}", "--quiet"]
+    assert cluster.kubectl(*words, "-c", "first", "--attach", "--", "sh", "-c", "sleep 0.3; hostname") == f"{POD}\n"
+    assert cluster.kubectl(*words, "-c", "second", "-i", "--", "sh", stdin="echo typed; exit\n") == "typed\n"
+    assert "Ephemeral Containers:\n  first:" in cluster.kubectl("describe", "pod", POD)

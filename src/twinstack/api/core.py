@@ -131,6 +131,12 @@ class Container(Struct):
     tty: bool = False
 
 
+class EphemeralContainer(Container):
+    """One that a running pod was given."""
+
+    target_container_name: str = ""
+
+
 class Toleration(Struct):
     key: str = ""
     operator: str = ""
@@ -157,6 +163,7 @@ class PodSpec(Struct):
     node_selector: dict[str, str] = {}
     containers: list[Container] = []
     init_containers: list[Container] = []
+    ephemeral_containers: list[EphemeralContainer] = []
     volumes: list[dict[str, Any]] = []
     image_pull_secrets: list[dict[str, Any]] = []
     restart_policy: str = "Always"
@@ -230,6 +237,9 @@ class ContainerStatus(Struct, omit_defaults=False):
     image_id: str = ""
     container_id: str | msgspec.UnsetType = msgspec.UNSET
     started: bool | msgspec.UnsetType = msgspec.UNSET
+    volume_mounts: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    allocated_resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PodStatus(Struct):
@@ -245,12 +255,24 @@ class PodStatus(Struct):
     qos_class: str = msgspec.field(default="", name="qosClass")
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
+    ephemeral_container_statuses: list[ContainerStatus] = []
+    resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     observed_generation: int = 0
 
 
 class Pod(Object):
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    @property
+    def all_containers(self) -> list[Container]:
+        """Of all three kinds."""
+        return [*self.spec.init_containers, *self.spec.containers, *self.spec.ephemeral_containers]
+
+    @property
+    def all_container_statuses(self) -> list[ContainerStatus]:
+        status = self.status
+        return status.init_container_statuses + status.container_statuses + status.ephemeral_container_statuses
 
 
 class Taint(Struct):
@@ -299,6 +321,13 @@ class ContainerImage(Struct):
     size_bytes: int = 0
 
 
+class NodeRuntimeHandler(Struct, omit_defaults=False):
+    """The handler with the empty name is what containers get whose pod asks for none."""
+
+    name: str = ""
+    features: dict[str, bool] = {}
+
+
 class NodeStatus(Struct):
     capacity: dict[str, str] = {}
     allocatable: dict[str, str] = {}
@@ -306,6 +335,8 @@ class NodeStatus(Struct):
     addresses: list[NodeAddress] = []
     daemon_endpoints: NodeDaemonEndpoints = msgspec.field(default_factory=NodeDaemonEndpoints)
     node_info: NodeSystemInfo = msgspec.field(default_factory=NodeSystemInfo)
+    runtime_handlers: list[NodeRuntimeHandler] = []
+    declared_features: list[str] = []
     images: list[ContainerImage] = []
 
 

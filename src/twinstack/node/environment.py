@@ -186,7 +186,7 @@ def _value(
 def amount(pod: core.Pod, default: str, selector: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
     """The value of a resourceFieldRef. Raises ConfigError."""
     try:
-        return resources.field(pod.spec.init_containers + pod.spec.containers, default, selector, allocatable)
+        return resources.field(pod.all_containers, default, selector, allocatable)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -274,6 +274,22 @@ def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str, node: str) 
     if pod.spec.host_network:
         return f"# Kubernetes-managed hosts file (host network).\n{node}" + "".join(aliases)
     return HOSTS_HEAD + "".join(lines + aliases)
+
+
+def lacks_cluster_dns(pod: core.Pod, cluster_dns: Sequence[str]) -> bool:
+    """Whether a pod is to ask the cluster's DNS where there is none; it then asks the node's."""
+    policy = pod.spec.dns_policy or "ClusterFirst"
+    wanted = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
+    return wanted and not cluster_dns
+
+
+def missing_cluster_dns(pod: core.Pod) -> str:
+    """kubelet's words for that."""
+    meta = pod.metadata
+    return (
+        f'pod: "{meta.name}_{meta.namespace}({meta.uid})". kubelet does not have ClusterDNS IP configured and cannot '
+        'create Pod using "ClusterFirst" policy. Falling back to "Default" policy.'
+    )
 
 
 def resolver_file(pod: core.Pod, cluster_dns: Sequence[str], domain: str, node: str) -> str:

@@ -162,7 +162,14 @@ def plan(pod: core.Pod, view: View, backoff: Backoff, now: float) -> Plan:
             waiting[container.name] = Waiting("CrashLoopBackOff", _loop_message(pod, container, backoff))
             times.append(when)
     stop = tuple(_unhealthy(pod, view))
-    return Plan(start=_up_to_a_hook(start, view), stop=stop, waiting=waiting, wake_at=min(times, default=None))
+    first = tuple(Start(container, 0) for container in pod.spec.ephemeral_containers if _is_new(container, view))
+    return Plan(start=first + _up_to_a_hook(start, view), stop=stop, waiting=waiting, wake_at=min(times, default=None))
+
+
+def _is_new(container: core.Container, view: View) -> bool:
+    """Ephemeral containers run once, at once, and nothing waits for them."""
+    latest = view.latest(container.name)
+    return latest is None or latest.phase is Phase.CREATED
 
 
 def _up_to_a_hook(start: list[Start], view: View) -> tuple[Start, ...]:

@@ -17,6 +17,9 @@ RESERVED_MEMORY = 100 << 10  # KiB that pods do not get: below it there is Memor
 FULL_DISK = 0.10  # of the disk still free: below it there is DiskPressure
 FULL_PIDS = 0.05  # of the process numbers still free
 
+FEATURES = ["ExtendWebSocketsToKubelet"]  # of those that a Node declares, what this agent has (KEP-5328)
+
+_HUGE_PAGES = "/sys/kernel/mm/hugepages"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -44,10 +47,26 @@ def resources(root_dir: str, pods: int) -> tuple[dict[str, str], dict[str, str]]
     capacity = {
         "cpu": str(os.cpu_count() or 1),
         "ephemeral-storage": f"{disk.f_blocks * disk.f_frsize >> 10}Ki",
+        **_huge_pages(),
         "memory": f"{memory}Ki",
         "pods": str(pods),
     }
     return capacity, capacity | {"memory": f"{memory - RESERVED_MEMORY}Ki"}
+
+
+def _huge_pages() -> dict[str, str]:
+    """Memory set aside for large pages, by their size. Containers cannot have them: none is offered here."""
+    sizes = [int(path.name[len("hugepages-") : -len("kB")]) for path in Path(_HUGE_PAGES).glob("hugepages-*kB")]
+    return {f"hugepages-{_binary(size)}": "0" for size in sorted(sizes)}
+
+
+def _binary(kibibytes: int) -> str:
+    """As a quantity's canonical text."""
+    units = ["Ki", "Mi", "Gi", "Ti"]
+    while kibibytes % 1024 == 0 and len(units) > 1:
+        kibibytes //= 1024
+        units.pop(0)
+    return f"{kibibytes}{units[0]}"
 
 
 def pressures(root_dir: str) -> list[Condition]:

@@ -6,7 +6,7 @@ As kubelet 1.36 writes it (pkg/kubelet/kubelet_pods.go, pkg/kubelet/status/gener
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twinstack.api import core, times
 from twinstack.api.meta import Condition
@@ -16,6 +16,7 @@ from twinstack.node.listening import verdict
 from twinstack.node.listening.verdict import Finding
 from twinstack.node.runtime.base import Container, Phase
 
+_RESOURCES = ("limits", "requests")
 LOST = core.ContainerStateTerminated(
     exit_code=137,
     reason="ContainerStatusUnknown",
@@ -52,6 +53,7 @@ def pod_status(pod: core.Pod, situation: Situation, now: str = "") -> core.PodSt
     now = now or times.now()
     inits = [_container_status(pod, c, situation) for c in pod.spec.init_containers]
     mains = [_container_status(pod, c, situation) for c in pod.spec.containers]
+    ephemeral = [_container_status(pod, c, situation) for c in pod.spec.ephemeral_containers]
     phase = "Failed" if situation.failure else _phase(pod, inits, mains, situation)
     if pod.status.phase in TERMINAL:
         phase = pod.status.phase  # for good
@@ -63,6 +65,8 @@ def pod_status(pod: core.Pod, situation: Situation, now: str = "") -> core.PodSt
         start_time=pod.status.start_time or now,
         init_container_statuses=inits,
         container_statuses=mains,
+        ephemeral_container_statuses=ephemeral,
+        resources=pod.spec.resources or {},
         observed_generation=pod.metadata.generation,
     )
     _set_addresses(status, pod, situation)
@@ -79,8 +83,10 @@ def _set_addresses(status: core.PodStatus, pod: core.Pod, situation: Situation) 
 
 def _container_status(pod: core.Pod, container: core.Container, situation: Situation) -> core.ContainerStatus:
     runs = situation.view.containers.get(container.name, ())
-    known = next((s for s in _reported(pod) if s.name == container.name), None)
+    known = next((s for s in pod.all_container_statuses if s.name == container.name), None)
     status = core.ContainerStatus(name=container.name, image=container.image, started=False)
+    if container.volume_mounts:
+        status.volume_mounts = [_mount_status(mount) for mount in container.volume_mounts]
     waiting = situation.waiting.get(container.name)
     if not runs:
         if situation.ended:
@@ -101,6 +107,9 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
         return status
     status.image, status.image_id = latest.image, latest.image_id
     status.container_id = _id(latest)
+    status.resources = {kind: container.resources[kind] for kind in _RESOURCES if container.resources.get(kind)}
+    if container.resources.get("requests"):
+        status.allocated_resources = container.resources["requests"]
     if previous is not None:
         status.last_state = core.ContainerState(terminated=_terminated(previous))
     if latest.phase is Phase.RUNNING:
@@ -121,8 +130,10 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     return status
 
 
-def _reported(pod: core.Pod) -> list[core.ContainerStatus]:
-    return pod.status.init_container_statuses + pod.status.container_statuses
+def _mount_status(mount: Mapping[str, Any]) -> dict[str, Any]:
+    """Mounts below one that is read-only may be written to: what is asked for otherwise is refused."""
+    shown: dict[str, Any] = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    return shown | {"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else shown
 
 
 def _works_once(container: core.Container, pod: core.Pod) -> bool:

@@ -28,6 +28,7 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 REPORT_EVERY = 300.0
 FIRST_PAUSE = 0.05  # seconds before a repetition; doubles up to RENEW_EVERY
+_HANDLER = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
 PODS = 110  # what a node takes, as kubelet's default
 IMAGES, NAMES = 50, 5  # that a Node shows, and of each
 
@@ -156,6 +157,8 @@ class Registration:
             daemon_endpoints=core.NodeDaemonEndpoints(kubelet_endpoint=core.DaemonEndpoint(port=identity.port)),
             node_info=machine.info(identity.runtime),
             images=_shown(self._images()),
+            runtime_handlers=[core.NodeRuntimeHandler(features=_HANDLER)],
+            declared_features=machine.FEATURES,
         )
 
     def _ready(self) -> Condition:
@@ -220,6 +223,8 @@ def status_patch(node: core.Node, wanted: core.NodeStatus, *, beat: bool) -> JSO
         ("daemon_endpoints", "daemonEndpoints"),
         ("node_info", "nodeInfo"),
         ("images", "images"),
+        ("runtime_handlers", "runtimeHandlers"),
+        ("declared_features", "declaredFeatures"),
     ):
         if getattr(known, field) != getattr(wanted, field):
             status[name] = getattr(wanted, field)

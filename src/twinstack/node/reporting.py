@@ -45,5 +45,8 @@ class Reporter:
 
 def container_path(pod: core.Pod, name: str) -> str:
     """How events point at a container of a pod."""
-    field = "initContainers" if any(c.name == name for c in pod.spec.init_containers) else "containers"
+    spec, field = pod.spec, "containers"
+    for kind, listed in (("initContainers", spec.init_containers), ("ephemeralContainers", spec.ephemeral_containers)):
+        if any(container.name == name for container in listed):
+            field = kind
     return f"spec.{field}{{{name}}}"

@@ -87,7 +87,7 @@ class KubeletServer:
         if found is None:
             raise _Refused(404, f'pod "{name}" does not exist')
         pod, runs = found
-        known = {c.name for c in pod.spec.init_containers + pod.spec.containers}
+        known = {c.name for c in pod.all_containers}
         if container not in known:
             raise _Refused(404, f'container "{container}" not found in pod "{name}"')
         run = _chosen(runs, pod, container, previous=_flag(request, "previous"))
@@ -150,7 +150,7 @@ def _chosen(runs: list[Container], pod: core.Pod, container: str, *, previous: b
         return started[-1] if _is_waiting(pod, container) else started[-2]
     if not started:
         reason = "ContainerCreating"
-        for status in pod.status.init_container_statuses + pod.status.container_statuses:
+        for status in pod.all_container_statuses:
             if status.name == container and status.state.waiting is not None:
                 reason = status.state.waiting.reason
         raise _Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}')
@@ -158,7 +158,7 @@ def _chosen(runs: list[Container], pod: core.Pod, container: str, *, previous: b
 
 
 def _is_waiting(pod: core.Pod, container: str) -> bool:
-    return any(s.name == container and s.state.waiting is not None for s in pod.status.container_statuses)
+    return any(s.name == container and s.state.waiting is not None for s in pod.all_container_statuses)
 
 
 async def stream_log(

@@ -11,8 +11,8 @@ from twinstack.api.meta import Condition
 
 JSON = dict[str, Any]
 
-_PLAIN = ("phase", "reason", "message", "hostIP", "podIP", "startTime", "observedGeneration")
-_ATOMIC = ("containerStatuses", "initContainerStatuses")
+_PLAIN = ("phase", "reason", "message", "hostIP", "podIP", "startTime", "observedGeneration", "resources")
+_ATOMIC = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _BY_IP = ("hostIPs", "podIPs")
 
 

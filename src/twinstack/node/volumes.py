@@ -22,7 +22,7 @@ from twinstack.api.meta import Struct
 from twinstack.api.scalars import quantity
 from twinstack.client.rest import Client
 from twinstack.linux import mounts
-from twinstack.node import atomicdirectory, projection
+from twinstack.node import atomicdirectory, hostpaths, projection
 from twinstack.node.environment import Addresses, ConfigError, Source, expand
 from twinstack.node.projection import Facts, TokenWish
 from twinstack.node.runtime.base import Mount
@@ -103,6 +103,11 @@ class Volumes:
                     changing |= await self._project(pod, volume, path, addresses, fresh=fresh)
                 except (ConfigError, StatusError) as error:
                     problems.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
+            elif fresh and "hostPath" in volume:
+                try:
+                    hostpaths.ensure(volume["hostPath"])
+                except (hostpaths.WrongType, OSError) as error:
+                    problems.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
             elif fresh:
                 _make_empty(path, volume.get("emptyDir") or {}, group)
         self._shown = (dict(pod.metadata.labels), dict(pod.metadata.annotations))
@@ -165,9 +170,10 @@ class Volumes:
         kinds = {volume["name"]: volume for volume in pod.spec.volumes}
         found = []
         for entry in container.volume_mounts:
-            shown = any(kind in kinds.get(entry["name"], {}) for kind in projection.KINDS)
-            read_only = bool(entry.get("readOnly")) or shown
-            source, target = str(self._directory / entry["name"]), entry["mountPath"]
+            volume = kinds.get(entry["name"], {})
+            read_only = bool(entry.get("readOnly")) or any(kind in volume for kind in projection.KINDS)
+            own, target = self._directory / entry["name"], entry["mountPath"]
+            source = volume["hostPath"]["path"] if "hostPath" in volume else str(own)
             found.append(Mount(source, target, read_only, sub_path(entry, values)))
         return sorted(found, key=lambda mount: mount.target.rstrip("/").count("/"))
 
@@ -190,10 +196,10 @@ def check(pod: core.Pod) -> None:
         if kind == "projected":
             unknown = [k for s in volume[kind].get("sources") or [] for k in s if k not in projection.PARTS]
             kind = f"projected {unknown[0]}" if unknown else "emptyDir"
-        if kind != "emptyDir" and kind not in projection.KINDS:
+        if kind not in ("emptyDir", "hostPath", *projection.KINDS):
             raise UnsupportedVolume(
-                f'volume "{volume["name"]}": this node has no {kind} volumes, only emptyDir and those that show '
-                "ConfigMaps, Secrets and the pod itself"
+                f'volume "{volume["name"]}": this node has no {kind} volumes, only emptyDir, hostPath and those that '
+                "show ConfigMaps, Secrets and the pod itself"
             )
 
 

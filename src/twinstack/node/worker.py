@@ -171,7 +171,7 @@ class PodWorker:
 
     def _subject(self, pod: core.Pod, key: ContainerKey) -> Subject | None:
         address = next(iter(self._addresses(pod).pod), "")
-        for container in pod.spec.init_containers + pod.spec.containers:
+        for container in pod.all_containers:
             if container.name == key.name:
                 return Subject(key, container, address)
         return None
@@ -298,6 +298,8 @@ class PodWorker:
     def _sandbox_config(self, pod: core.Pod, network: str | None, addresses: Addresses) -> SandboxConfig:
         node = self._node
         name = environment.hostname(pod, node.cluster_domain, node.node_name)
+        if environment.lacks_cluster_dns(pod, node.cluster_dns):
+            self._reporter.once(pod, "Warning", "MissingClusterDNS", environment.missing_cluster_dns(pod))
         files = {
             "hosts": environment.hosts_file(pod, addresses.pod, node.cluster_domain, node.node_hosts),
             "hostname": f"{name}\n",
@@ -314,7 +316,7 @@ class PodWorker:
     def _refuse_all(self, pod: core.Pod, reason: str, message: str, *, retry: bool) -> None:
         self._reporter.once(pod, "Warning", reason, message)
         pause = self._starter.next_pause() if retry else None
-        for container in pod.spec.init_containers + pod.spec.containers:
+        for container in pod.all_containers:
             default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
             self._starter.refuse(container.name, Waiting(default, message), pause)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.node.building import SANDBOX, pod, run, view
 
 from twinstack.api import times
-from twinstack.api.core import Pod, PodStatus
+from twinstack.api.core import EphemeralContainer, Pod, PodStatus
 from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, grace_of, plan
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.runtime.base import Container, Phase
@@ -257,3 +257,13 @@ def test_nothing_that_runs_is_started_and_no_order_is_broken(
         assert start.attempt == (latest.key.attempt + 1 if latest else 0)
         if latest is not None and start.container.name in "ab":
             assert policy != "Never"
+
+
+def test_ephemeral_containers_run_once_and_at_once() -> None:
+    of = pod("c", init=("i",))
+    of.spec.ephemeral_containers = [EphemeralContainer(name="e")]
+    assert started(step(of, view(run("i")))) == [("e", 0)]
+    assert started(step(of, view(run("i"), run("e", code=1)))) == []
+    assert started(step(of, view(run("e", code=1), run("i", at=SANDBOX + 60), sandbox=SANDBOX + 50))) == []
+    of.spec.restart_policy = "Never"
+    assert step(of, view(run("i", code=0), run("c", code=0), run("e"))).finished  # nobody waits for it

@@ -1,0 +1,125 @@
+"""Parts of pods on a real node: ephemeral containers, files of the node, a name server that is not there, statuses."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from tests.integration.node.machine import IMAGE, LOOP, Machine, is_running
+
+from twinstack.api.core import ContainerStatus, Pod
+from twinstack.api.kinds import PODS
+
+
+def ephemeral(pod: Pod) -> ContainerStatus | None:
+    return next(iter(pod.status.ephemeral_container_statuses), None)
+
+
+def test_a_running_pod_is_given_an_ephemeral_container(machine: Machine) -> None:
+    volume = {"name": "v", "emptyDir": {}}
+    mount = {"name": "v", "mountPath": "/v"}
+    machine.create(
+        "patient", {"command": ["sh", "-c", f"echo text >/v/file; {LOOP}"], "volumeMounts": [mount]}, volumes=[volume]
+    )
+    before = machine.pod("patient", is_running, "running")
+    debugger: dict[str, Any] = {
+        "name": "debugger",
+        "image": IMAGE,
+        "command": ["sh", "-c", "cat /v/file; cat /etc/hosts; exit 4"],
+        "volumeMounts": [mount],
+    }
+    patch = {"spec": {"ephemeralContainers": [debugger]}}
+    machine.do(lambda client: client.patch(PODS, "patient", "default", patch, subresource="ephemeralcontainers"))
+    pod = machine.pod(
+        "patient", lambda pod: (s := ephemeral(pod)) is not None and s.state.terminated is not None, "its end"
+    )
+    status = ephemeral(pod)
+    assert status is not None
+    assert status.state.terminated is not None
+    assert (status.state.terminated.exit_code, status.restart_count, status.ready) == (4, 0, False)
+    lines = machine.log("patient", "?container=debugger").splitlines()
+    assert lines[0] == "text"
+    assert any(line.startswith(before.status.pod_ips[1].ip) for line in lines)
+    assert pod.status.phase == "Running"
+    assert is_running(pod)  # it is not asked about, and is not started again
+    part = "spec.ephemeralContainers{debugger}"
+    assert [reason for reason, path, _ in machine.events("patient") if path == part] == ["Pulled", "Created", "Started"]
+    machine.end("patient", grace=1)
+
+
+def test_files_of_the_node(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "file").write_text("of the node\n")
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(tmp_path / "socket"))
+        kinds = {
+            "dir": "Directory",
+            "dir/file": "File",
+            "socket": "Socket",
+            "made": "DirectoryOrCreate",
+            "empty": "FileOrCreate",
+            "any": "",
+        }
+        volumes = [
+            {"name": f"v{i}", "hostPath": {"path": str(tmp_path / path), "type": kind}}
+            for i, (path, kind) in enumerate(kinds.items())
+        ]
+        volumes.append({"name": "null", "hostPath": {"path": "/dev/null", "type": "CharDevice"}})
+        mounts: list[dict[str, Any]] = [
+            {"name": volume["name"], "mountPath": f"/srv/{volume['name']}"} for volume in volumes
+        ]
+        mounts[0]["readOnly"] = True
+        mounts.append({"name": "v0", "mountPath": "/srv/part", "subPath": "file"})
+        script = (
+            "cat /srv/v0/file /srv/v1 /srv/part; test -S /srv/v2 && echo socket; echo x >/srv/v3/new; echo y >/srv/v4;"
+            "echo z >/srv/v5/new; echo no >/srv/v0/new; test -c /srv/null && echo device"
+        )
+        machine.create(
+            "files", {"command": ["sh", "-c", script], "volumeMounts": mounts}, volumes=volumes, restartPolicy="Never"
+        )
+        pod = machine.pod("files", lambda pod: pod.status.phase in ("Succeeded", "Failed"), "its end")
+    lines = machine.log("files").splitlines()
+    assert lines[:4] == ["of the node"] * 3 + ["socket"]
+    assert "device" in lines
+    assert any("Read-only file system" in line for line in lines)
+    written = [(tmp_path / path).read_text() for path in ("made/new", "empty", "any/new")]
+    assert written == ["x\n", "y\n", "z\n"]
+    shown = pod.status.container_statuses[0].volume_mounts
+    assert isinstance(shown, list)
+    assert shown[0] == {"name": "v0", "mountPath": "/srv/v0", "readOnly": True, "recursiveReadOnly": "Disabled"}
+    assert shown[1] == {"name": "v1", "mountPath": "/srv/v1"}
+    machine.end("files", grace=0)
+    assert (tmp_path / "dir" / "file").exists()  # the node's, not the pod's
+
+
+def test_a_file_of_the_node_that_is_something_else(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "later"
+    volume = {"name": "v", "hostPath": {"path": str(path), "type": "File"}}
+    machine.create("wrong", {"command": ["sh", "-c", LOOP]}, volumes=[volume])
+    message = machine.event("wrong", "FailedMount")
+    assert message == f'MountVolume.SetUp failed for volume "v" : hostPath type check failed: {path} is not a file'
+    path.touch()
+    machine.pod("wrong", is_running, "running once it is there")
+    machine.end("wrong", grace=0)
+
+
+def test_a_pod_that_asks_a_cluster_dns_that_is_not_there(machine: Machine) -> None:
+    pod = machine.create("asks", {"command": ["sh", "-c", LOOP]})
+    assert machine.event("asks", "MissingClusterDNS") == (
+        f'pod: "asks_default({pod.metadata.uid})". kubelet does not have ClusterDNS IP configured and cannot create '
+        'Pod using "ClusterFirst" policy. Falling back to "Default" policy.'
+    )
+    machine.create("knows", {"command": ["sh", "-c", LOOP]}, dnsPolicy="Default")
+    machine.pod("knows", is_running, "running")
+    assert "MissingClusterDNS" not in [reason for reason, _, _ in machine.events("knows")]
+    machine.end("asks", "knows", grace=0)
+
+
+def test_what_a_container_was_given(machine: Machine) -> None:
+    resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+    machine.create("given", {"command": ["sh", "-c", LOOP], "resources": resources})
+    status = machine.pod("given", is_running, "running").status.container_statuses[0]
+    assert status.resources == resources
+    assert status.allocated_resources == resources["requests"]
+    machine.end("given", grace=0)
