@@ -125,8 +125,9 @@ class FrontEnd(NamedTuple):
     sources: tuple[CIDR, ...] | None = None  # sorted; None: every source may come in
 
     @property
-    def rank(self) -> tuple[Via, ServicePortName]:
-        return self.via, self.name
+    def rank(self) -> tuple[Via, bool, ServicePortName]:
+        """Whose the slot is when several claim it: the lowest. One that has endpoints comes before one that waits."""
+        return self.via, self.action is Action.REJECT, self.name
 
 
 class Hairpin(NamedTuple):

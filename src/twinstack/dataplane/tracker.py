@@ -96,6 +96,11 @@ class Tracker:
         self._complaints.pop(("EndpointSlice", key), None)
         self._take_away(key)
 
+    def owner(self, slice_key: str) -> str | None:
+        """The Service whose endpoints a slice has, by namespace/name."""
+        place = self._places.get(slice_key)
+        return place[0] if place is not None else None
+
     def _take_away(self, key: str) -> None:
         place = self._places.pop(key, None)
         if place is None:

@@ -30,7 +30,7 @@ HEADLESS = "!service.kubernetes.io/headless"  # slices nobody is redirected to
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 _PATIENCE = 5.0  # seconds to wait for what is useful but not needed
-_FAREWELL = 0.1  # seconds that a deleted Service goes on answering: `kubectl replace --force` brings it back at once
+_FAREWELL = 0.1  # seconds
 
 T = TypeVar("T", bound=Object)
 
@@ -49,6 +49,9 @@ class Passing(Reflector[T]):
         super().__init__(client, kind, label_selector=label_selector)
         self._changed = changed
         self._versions: dict[str, int] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._versions
 
     def put(self, obj: T) -> None:
         key, version = obj.key, int(obj.metadata.resource_version)
@@ -74,6 +77,38 @@ class Passing(Reflector[T]):
         self._changed(key, None)
 
 
+class Farewell:
+    """What was deleted goes on for a moment, because `kubectl replace --force` brings it back at once.
+
+    `left` is called with its key when the moment is over, whether or not it is back.
+    """
+
+    def __init__(self, left: Callable[[str], None]) -> None:
+        self._left = left
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def __contains__(self, key: object) -> bool:
+        """Whether it was deleted less than a moment ago."""
+        return key in self._timers
+
+    def begin(self, key: str) -> None:
+        self._stop(key)
+        self._timers[key] = asyncio.get_running_loop().call_later(_FAREWELL, self._end, key)
+
+    def close(self) -> None:
+        for key in list(self._timers):
+            self._stop(key)
+
+    def _end(self, key: str) -> None:
+        self._stop(key)
+        self._left(key)
+
+    def _stop(self, key: str) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+
 class ClusterTracker:
     """Keeps the desired state of all families current.
 
@@ -91,7 +126,8 @@ class ClusterTracker:
         self._configuration = configuration
         self._metrics = metrics
         self._addresses: NodeAddresses | None = None
-        self._leaving: dict[str, asyncio.TimerHandle] = {}  # Services that were deleted a moment ago, by key
+        self._services_leaving = Farewell(self._service_left)
+        self._slices_leaving = Farewell(self._slice_left)
         self._checked: dict[str, Service] = {}  # those with a health check: its troubles are told in events
         self._told: dict[str, float] = {}  # slice → the last trigger that was noted of it
         self._triggers: dict[IPFamily, list[float]] = defaultdict(list)
@@ -129,8 +165,8 @@ class ClusterTracker:
             self._addresses.start()
 
     def close(self) -> None:
-        for key in list(self._leaving):
-            self._stay(key)
+        self._services_leaving.close()
+        self._slices_leaving.close()
         if self._addresses is not None:
             self._addresses.close()
 
@@ -157,36 +193,36 @@ class ClusterTracker:
         self._metrics.service_pending.add()
         self._checked.pop(key, None)
         if new is None:
-            self._leaving[key] = asyncio.get_running_loop().call_later(_FAREWELL, self._leave, key)
+            self._services_leaving.begin(key)
             return
-        for other in self._leaving.keys() - {key}:  # its address may be the new one's: both in one transaction
-            self._leave(other)
-        self._stay(key)
         self.desired.put_service(new)
         if new.spec.health_check_node_port:
             self._checked[key] = new
         self.changed()
 
-    def _stay(self, key: str) -> None:
-        timer = self._leaving.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _leave(self, key: str) -> None:
-        self._stay(key)
-        self.desired.remove_service(key)
-        self.changed()
+    def _service_left(self, key: str) -> None:
+        if key not in self.services:
+            self.desired.remove_service(key)
+            self.changed()
 
     def _slice_changed(self, key: str, new: EndpointSlice | None) -> None:
         self._metrics.endpoint_changes.add()
         self._metrics.endpoint_pending.add()
         if new is None:
-            self.desired.remove_slice(key)
             self._told.pop(key, None)
+            if self.desired.owner(key) in self._services_leaving:
+                self._slices_leaving.begin(key)  # it goes with its Service, and stays as long
+                return
+            self.desired.remove_slice(key)
         else:
             self.desired.put_slice(new)
             self._note_trigger(key, new)
         self.changed()
+
+    def _slice_left(self, key: str) -> None:
+        if key not in self.slices:
+            self.desired.remove_slice(key)
+            self.changed()
 
     def _note_trigger(self, key: str, new: EndpointSlice) -> None:
         """Remember when what the slice tells of happened; changes from before we ran are nobody's latency."""

@@ -115,21 +115,36 @@ def test_a_service_that_comes_back_at_once_was_never_away() -> None:
     play(scenario)
 
 
-def test_a_deleted_service_goes_when_it_stays_away_or_another_one_comes() -> None:
+def test_a_service_that_comes_back_keeps_its_endpoints_until_there_are_new_ones() -> None:
+    async def scenario(tracker: ClusterTracker) -> None:
+        service_, slice__ = put_service(tracker, 1), put_slice(tracker, 2, "10.0.0.1")
+        tracker.desired.take()
+        tracker.services.gone(service_)
+        tracker.slices.gone(slice__)
+        put_service(tracker, 4)
+        assert tracker.desired.take() == []
+        put_slice(tracker, 5, "10.0.0.2")
+        assert targets(tracker.desired.take()) == ["10.0.0.2:8080"]
+        await asyncio.sleep(2 * module._FAREWELL)
+        assert tracker.desired.take() == []
+        tracker.slices.complete(set(), 6)  # the Service stays: nothing is waited for
+        assert targets(tracker.desired.take()) == []
+
+    play(scenario)
+
+
+def test_a_deleted_service_goes_when_it_stays_away() -> None:
     async def scenario(tracker: ClusterTracker) -> None:
         gone = put_service(tracker, 1)
+        slice__ = put_slice(tracker, 2, "10.0.0.1")
         tracker.desired.take()
         tracker.services.gone(gone)
-        put_service(tracker, 3, "other")  # with its address
-        changes = tracker.desired.take()
-        assert [(change.service, bool(change.new.front_ends)) for change in changes] == [
-            ("default/web", False),
-            ("default/other", True),
-        ]
-        tracker.services.forget()
-        assert tracker.desired.take() == []
-        await asyncio.sleep(2 * module._FAREWELL)
+        tracker.slices.gone(slice__)
+        put_service(tracker, 4, "other")  # with its address
         assert [change.service for change in tracker.desired.take()] == ["default/other"]
+        await asyncio.sleep(2 * module._FAREWELL)
+        (change,) = tracker.desired.take()
+        assert (change.service, change.new.front_ends) == ("default/web", ())
 
     play(scenario)
 
