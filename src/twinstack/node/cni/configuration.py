@@ -81,7 +81,8 @@ def _parse(data: dict[str, Any], version: str, arguments: Mapping[str, str]) -> 
     if not _NETWORK.fullmatch(name):
         raise ValueError(f"invalid characters found in network name: {name!r}" if name else "missing network name")
     ipam, runtime = data.get("ipam") or {}, data.get("runtimeConfig") or {}
-    sets = runtime.get("ipRanges") or ipam.get("ranges") or ([[ipam]] if "subnet" in ipam else [])
+    told = [[_camel(each) for each in entry] for entry in runtime.get("ipRanges") or ()]
+    sets = told or ipam.get("ranges") or ([[ipam]] if "subnet" in ipam else [])
     own = ipam.get("type", "") in ("", NAME)
     mac = runtime.get("mac") or arguments.get("MAC") or data.get("mac") or ""
     if mac and (not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1):
@@ -117,7 +118,13 @@ def _routes(entries: Sequence[Mapping[str, Any]]) -> tuple[Route, ...]:
     )
 
 
+def _camel(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """containerd writes HostPort and RangeStart; readers in Go do not mind."""
+    return {f"{key[:1].lower()}{key[1:]}": value for key, value in entry.items()}
+
+
 def _port(entry: Mapping[str, Any]) -> PortMapping:
+    entry = _camel(entry)
     protocol = (entry.get("protocol") or "tcp").lower()
     if protocol not in _PROTOCOLS:
         raise CniError(UNSUPPORTED_FIELD, f"portMappings: protocol {protocol}")

@@ -74,8 +74,8 @@ def test_an_environment_survives() -> None:
 def test_capabilities() -> None:
     ports = [{"hostPort": 80, "containerPort": 8080, "protocol": "udp", "hostIP": "::1"}]
     runtime = {
-        "portMappings": [*ports, {"hostPort": 81, "containerPort": 81}],
-        "ipRanges": [[{"subnet": "fd00::/64"}], [{"subnet": "10.0.0.0/24"}]],
+        "portMappings": [*ports, {"HostPort": 81, "ContainerPort": 81, "Protocol": "TCP", "HostIP": ""}],
+        "ipRanges": [[{"Subnet": "fd00::/64", "RangeStart": "", "Gateway": ""}], [{"subnet": "10.0.0.0/24"}]],
         "mac": "0a:58:0a:00:00:01",
         "ips": ["10.0.0.9/24"],
     }
