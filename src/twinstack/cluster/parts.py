@@ -15,7 +15,6 @@ from twinstack.ip import CIDR, Address
 _UNACTED = (
     "persistentvolumeclaims",
     "persistentvolumes",
-    "daemonsets.apps",
     "statefulsets.apps",
     "horizontalpodautoscalers.autoscaling",
     "networkpolicies.networking.k8s.io",

@@ -19,6 +19,7 @@ from twinstack.controllers.cronjobs import CronJobController
 from twinstack.controllers.csrapproving import CSRApprovingController
 from twinstack.controllers.csrcleaner import CSRCleanerController
 from twinstack.controllers.csrsigning import CSRSigningController
+from twinstack.controllers.daemonsets import DaemonSetController
 from twinstack.controllers.deployments import DeploymentController
 from twinstack.controllers.disruption import Rates
 from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
@@ -113,6 +114,7 @@ CONTROLLERS: dict[str, Factory] = {
     "service-cidr-controller": lambda context, args: ServiceCIDRController(context),
     "node-ipam-controller": _node_ipam,
     "deployment-controller": lambda context, args: DeploymentController(context),
+    "daemonset-controller": lambda context, args: DaemonSetController(context),
     "replicaset-controller": lambda context, args: ReplicaSetController(context),
     "replicationcontroller-controller": lambda context, args: ReplicaSetController(
         context, REPLICATION_CONTROLLERS, "replication-controller"

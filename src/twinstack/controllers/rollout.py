@@ -36,14 +36,15 @@ def limits(deployment: Deployment) -> Limits:
     if deployment.spec.strategy.get("type") == "Recreate":
         return Limits(replicas, 0, 0, True)
     rolling = deployment.spec.strategy.get("rollingUpdate") or {}
-    surge = _share(rolling.get("maxSurge", "25%"), replicas, math.ceil)
-    unavailable = min(_share(rolling.get("maxUnavailable", "25%"), replicas, math.floor), replicas)
+    surge = share(rolling.get("maxSurge", "25%"), replicas, math.ceil)
+    unavailable = min(share(rolling.get("maxUnavailable", "25%"), replicas, math.floor), replicas)
     if surge == 0 and unavailable == 0:
         unavailable = 1
     return Limits(replicas, surge, unavailable, False)
 
 
-def _share(value: Any, whole: int, rounded: Any) -> int:
+def share(value: Any, whole: int, rounded: Any) -> int:
+    """A number, or a percentage of `whole`, rounded by `math.ceil` or `math.floor`."""
     if isinstance(value, int):
         return value
     return int(rounded(int(str(value).rstrip("%")) * whole / 100))

@@ -37,7 +37,12 @@ def _comparable(template: Any) -> tuple[Any, Any]:
 
 def template_hash(deployment: Deployment, collisions: int) -> str:
     """A short name of the template; `collisions` counts the names that were taken by something else."""
-    text = msgspec.json.encode([deployment.spec.template, collisions], order="deterministic")
+    return short_hash([deployment.spec.template, collisions])
+
+
+def short_hash(value: Any) -> str:
+    """Some ten letters and digits that fit into a name."""
+    text = msgspec.json.encode(value, order="deterministic")
     number = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
     return str(number).translate(_DIGITS)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from twinstack.api.core import Node, Pod, Taint
+from twinstack.api.nodeaffinity import matches_node
 from twinstack.scheduler.loads import Load
-from twinstack.scheduler.nodes import matches_node, tolerated, untolerated
+from twinstack.scheduler.nodes import tolerated, untolerated
 from twinstack.scheduler.quantities import thousandths
 from twinstack.scheduler.refusals import Refusal
 from twinstack.scheduler.requests import PODS, Footprint, collide
@@ -23,7 +24,7 @@ def refusal(pod: Pod, taken: Footprint, node: Node, load: Load) -> Refusal | Non
         return CORDONED
     if untolerated(pod, node):
         return TAINTED
-    if not matches_node(pod, node):
+    if not matches_node(pod.spec, node):
         return UNSELECTED
     if taken.ports and collide(taken.ports, set(load.ports)):
         return PORTS_TAKEN

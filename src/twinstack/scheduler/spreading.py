@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from twinstack.api.core import Node, Pod
+from twinstack.api.nodeaffinity import matches_node
 from twinstack.api.selectors import LabelSelector
 from twinstack.scheduler.loads import Loads
-from twinstack.scheduler.nodes import matches_node, untolerated
+from twinstack.scheduler.nodes import untolerated
 from twinstack.scheduler.refusals import Refusal
 from twinstack.scheduler.requests import Footprint
 from twinstack.scheduler.terms import read_selector, with_keys
@@ -74,7 +75,7 @@ def _is_eligible(entry: dict[str, Any], keys: list[str], pod: Pod, node: Node) -
     """Whether a node's domain counts for this constraint at all."""
     if any(key not in node.metadata.labels for key in keys):
         return False
-    if entry.get("nodeAffinityPolicy", "Honor") == "Honor" and not matches_node(pod, node):
+    if entry.get("nodeAffinityPolicy", "Honor") == "Honor" and not matches_node(pod.spec, node):
         return False
     return entry.get("nodeTaintsPolicy", "Ignore") == "Ignore" or not untolerated(pod, node)
 
