@@ -138,16 +138,18 @@ class NetlinkSocket:
         self._socket.close()
 
     def request(self, messages: Sequence[bytes]) -> None:
-        """Send messages in one call and wait until the kernel has acknowledged each.
+        """Send messages in one call and wait until the kernel has worked on all.
 
-        The kernel runs all of them; raises NetlinkError for the first that it refused.
+        It goes on after one that it refused; raises NetlinkError for the first such. Refusals come without being
+        asked for, so one acknowledgement, that of the last message, is enough.
         """
         if not messages:
             return
         with self._lock:
             first = self._sequence + 1
             self._sequence += len(messages)
-            self._socket.send(b"".join(_stamp(m, first + i, ACK) for i, m in enumerate(messages)))
+            parts = [_stamp(m, first + i, 0) for i, m in enumerate(messages[:-1])]
+            self._socket.send(b"".join([*parts, _stamp(messages[-1], self._sequence, ACK)]))
             failure = self._acknowledged(first, self._sequence)
         if failure is not None:
             raise failure
