@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -20,16 +21,19 @@ from tests.integration.proxy.bed import (
     crowd,
     pod,
 )
+from tests.integration.proxy.probes import Probe, observe
 from tests.integration.proxy.program import Program
 from tests.unit.dataplane.objects import endpoint, service, slice_
 
 from twinstack.api.core import ClientIPConfig, Service, ServicePort, SessionAffinityConfig
 from twinstack.api.discovery import EndpointPort, EndpointSlice
+from twinstack.dataplane.model import Protocol
 from twinstack.ip import IPFamily
 from twinstack.proxy import layout
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
+PROTOCOLS = {Protocol.TCP: 80, Protocol.UDP: 53}
 PORTS = [
     ServicePort(name="http", protocol="TCP", port=80, node_port=30080),
     ServicePort(name="dns", protocol="UDP", port=53, node_port=30053),
@@ -108,6 +112,34 @@ def test_a_client_that_stays_away_is_forgotten(bed: Bed, program: Program, famil
     first = choices(bed, family, cluster_ip(family), 80)
     time.sleep(1.2)
     assert choices(bed, family, cluster_ip(family), 80) != first  # by chance once in 3 ** 30
+
+
+def test_clients_that_keep_coming_stay_while_other_endpoints_come_and_go(bed: Bed, program: Program) -> None:
+    """Their time begins anew with each connection."""
+    timeout = 1
+    probes = [
+        Probe(bed.client, client(family, 1), protocol, cluster_ip(family), port)
+        for family in FAMILIES
+        for protocol, port in PROTOCOLS.items()
+    ]
+    for _ in range(20):  # on a busy machine the clients may be late themselves: then once more
+        program.put(sticky(timeout), *(endpoints(family, 1, 2, 3) for family in FAMILIES))
+        mine = [each.who for each in observe(probes)]
+        kept = {family: [n for n in (1, 2, 3) if pod(family, n) in mine] for family in FAMILIES}
+        others = itertools.cycle([(4,), (5, 4), (), (1, 2, 3, 5)])
+        came = [mine]
+        started = last = time.monotonic()
+        longest = 0.0
+        while time.monotonic() < started + 1.5 * timeout:
+            time.sleep(timeout / 8)
+            more = next(others)
+            program.put(*(endpoints(family, *{*kept[family], *more}) for family in FAMILIES))
+            came.append([each.who for each in observe(probes)])
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        if longest < 0.9 * timeout:
+            assert came == [mine] * len(came)
+            return
+    raise AssertionError("this machine is too slow to come again in time")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from twinstack.api.core import LoadBalancerIngress, Service, ServicePort
 from twinstack.api.discovery import EndpointPort, EndpointSlice
 from twinstack.dataplane.model import Protocol
 from twinstack.ip import IPFamily
+from twinstack.linux import namespaces
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -45,8 +49,8 @@ def balanced(**spec: Any) -> Service:
     return found
 
 
-def slices(name: str = "used") -> list[EndpointSlice]:
-    behind = {family: [endpoint(pod(family, n), node=NODE) for n in (1, 2, 3)] for family in FAMILIES}
+def slices(name: str = "used", numbers: Iterable[int] = (1, 2, 3)) -> list[EndpointSlice]:
+    behind = {family: [endpoint(pod(family, n), node=NODE) for n in numbers] for family in FAMILIES}
     return [slice_(name, family, found, ports=SLICE_PORTS) for family, found in behind.items()]
 
 
@@ -76,6 +80,43 @@ async def hears(world: World, address: str, port: int, expected: Heard) -> None:
     while (found := (await asyncio.to_thread(observe, [probe], [0]))[0].heard) is not expected:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.01)
+
+
+REFUSED, NOBODY = "refused", "nobody"
+
+
+class Talk:
+    """One long flow of datagrams."""
+
+    def __init__(self, bed: Bed, destination: Destination) -> None:
+        self.family = destination.family
+        self._bed = bed
+        self._destination = destination
+
+    def __enter__(self) -> Talk:
+        self._sock = namespaces.inside(self._bed.client, lambda: socket.socket(self.family.af, socket.SOCK_DGRAM))
+        self._sock.settimeout(0.3)
+        self._sock.connect(self._destination[:2])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    async def comes_to(self, expected: str) -> None:
+        """Wait until the next datagram meets this."""
+        deadline = time.monotonic() + 30
+        while (found := await asyncio.to_thread(self._ask)) != expected:
+            assert time.monotonic() < deadline, (self._destination, found, expected)
+            await asyncio.sleep(0.01)
+
+    def _ask(self) -> str:
+        try:
+            self._sock.send(b"?")
+            return self._sock.recv(200).decode().split()[0]
+        except ConnectionRefusedError:
+            return REFUSED
+        except TimeoutError:
+            return NOBODY
 
 
 def test_families_come_and_go(bed: Bed, tmp_path: Path) -> None:
@@ -161,5 +202,40 @@ def test_a_service_comes_back_with_the_same_address(bed: Bed, tmp_path: Path, na
                 await asyncio.sleep(0.5)
                 await asyncio.to_thread(companions.talk)
         assert steady.lost == []
+
+    play(bed, tmp_path, scenario)
+
+
+def test_flows_of_datagrams_follow_their_service(bed: Bed, tmp_path: Path) -> None:
+    """A flow that has no connection ends with what it was sent to: nobody else would tell the client."""
+
+    async def scenario(world: World) -> None:
+        put(world, used(type="NodePort", node_port=NODE_PORT), *slices(numbers=[1]))
+        async with world.proxy():
+            for family in FAMILIES:
+                await hears(world, cluster_ip(family, NUMBER), 80, Heard.ANSWER)
+            with contextlib.ExitStack() as stack:
+                at_service, at_port = (
+                    [stack.enter_context(Talk(bed, each)) for each in every if each.protocol is Protocol.UDP]
+                    for every in (destinations(*FAMILIES), node_ports())
+                )
+                talks = (*at_service, *at_port)
+                for talk in talks:
+                    await talk.comes_to(pod(talk.family, 1))
+                put(world, *slices(numbers=[2]))
+                for talk in talks:
+                    await talk.comes_to(pod(talk.family, 2))
+                put(world, *slices(numbers=[]))
+                for talk in talks:
+                    await talk.comes_to(REFUSED)
+                put(world, *slices(numbers=[3]))
+                for talk in talks:
+                    await talk.comes_to(pod(talk.family, 3))
+                put(world, used())
+                for talk in at_port:
+                    await talk.comes_to(REFUSED)  # by the node itself
+                put(world, used(families=[V4]))
+                await at_service[1].comes_to(NOBODY)
+                await at_service[0].comes_to(pod(V4, 3))
 
     play(bed, tmp_path, scenario)
