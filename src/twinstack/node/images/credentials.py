@@ -90,6 +90,8 @@ def _fits(place: str, reference: Reference) -> bool:
     """Part by part of the host's name, so that `*` stands for one part; a path is the beginning of the image's."""
     host, _, path = place.partition("/")
     parts, own = host.split("."), reference.domain.split(".")
-    if len(parts) != len(own) or not all(fnmatch.fnmatchcase(b, a) for a, b in zip(parts, own, strict=True)):
+    if host != reference.domain and (
+        len(parts) != len(own) or not all(fnmatch.fnmatchcase(b, a) for a, b in zip(parts, own, strict=True))
+    ):
         return False
     return not path or f"{reference.path}/".startswith(f"{path}/")
