@@ -5,9 +5,9 @@
 
 OPENAPI.json holds the fields of every type of the OpenAPI v3 documents of a kube-apiserver: `kinds` maps
 `group/version.Kind` to a type name, `types` a type name to `fields` and `required`. Beside this program lie
-protobuf-fields.txt (numbers and pointers) and go-types.txt (names in error messages). The three are joined by type
-and field; the table's form is that of `Field` and `Type` in src/twinstack/api/schema_table.py. Run it again for a new
-version of Kubernetes and commit the result.
+further-types.json (what OPENAPI.json lacks, in its form), protobuf-fields.txt (numbers and pointers) and go-types.txt
+(names in error messages). They are joined by type and field; the table's form is that of `Field` and `Type` in
+src/twinstack/api/schema_table.py. Run it again for a new version of Kubernetes and commit the result.
 """
 
 from __future__ import annotations
@@ -220,7 +220,9 @@ def add_inline_messages(types: dict[str, Any], messages: dict[str, list[WireFiel
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    table = build(json.loads(Path(sys.argv[1]).read_text()))
+    openapi = json.loads(Path(sys.argv[1]).read_text())
+    further = json.loads((HERE / "further-types.json").read_text())
+    table = build({part: openapi[part] | further[part] for part in ("kinds", "types")})
     lines = [f'"kinds":{json.dumps(table["kinds"], separators=(",", ":"))}', '"types":{']
     rows = [f"{json.dumps(n)}:{json.dumps(t, separators=(',', ':'))}" for n, t in sorted(table["types"].items())]
     TARGET.write_text("{" + ",\n".join([lines[0], lines[1] + "\n" + ",\n".join(rows) + "\n}"]) + "}\n")

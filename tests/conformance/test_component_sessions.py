@@ -37,8 +37,6 @@ TIMEOUT = 60.0
 AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 TRACKING = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking"
 
-# Groups that are not served: they serve what kube-apiserver does beside Kubernetes' objects.
-NOT_SERVED = ("/apis/apiregistration.k8s.io/", "/apis/flowcontrol.apiserver.k8s.io/")
 # Named by the host on which a server runs; without the address by which servers reach each other.
 LEASE_OF_THE_SERVER = ("item kube-system/apiserver-", "[apiserver-")
 
@@ -139,7 +137,7 @@ def test_components_are_answered_as_recorded(session: str, tmp_path: Path) -> No
         try:
             for row in rows(session):
                 found = [each for each in replay.play(row) if not each.startswith(LEASE_OF_THE_SERVER)]
-                if found and row.client not in UNCOMPARED and not row.path.startswith(NOT_SERVED):
+                if found and row.client not in UNCOMPARED:
                     different.append("\n    ".join([f"{row.client} {row.method} {row.path}", *found[:8]]))
         finally:
             replay.close()

@@ -120,6 +120,8 @@ _admission = _group("admissionregistration.k8s.io")
 _resource = _group("resource.k8s.io")
 _discovery = _group("discovery.k8s.io")
 _extensions = _group("apiextensions.k8s.io")
+_registration = _group("apiregistration.k8s.io")
+_flow_control = _group("flowcontrol.apiserver.k8s.io")
 
 # How many kinds are: of the cluster, with a generation, made by PUT, shown when deleted.
 _CLUSTER: dict[str, Any] = {"namespaced": False}
@@ -132,6 +134,14 @@ _EXTENDING: dict[str, Any] = {**_CLUSTER, **_COUNTED, "categories": ("api-extens
 # Order is upstream's order of groups: it decides which group an ambiguous short name means.
 RESOURCES: tuple[Resource, ...] = (
     _core("bindings", "Binding", verbs=("create",)),
+    _core(
+        "componentstatuses",
+        "ComponentStatus",
+        short_names=("cs",),
+        verbs=("get", "list"),
+        deprecated="v1 ComponentStatus is deprecated in v1.19+",
+        **_CLUSTER,
+    ),
     _core("configmaps", "ConfigMap", short_names=("cm",)),
     _core("endpoints", "Endpoints", short_names=("ep",), deprecated=_ENDPOINTS_DEPRECATED, **_UPSERT),
     _core("events", "Event", short_names=("ev",), fields=_EVENT_FIELDS, **_UPSERT),
@@ -201,6 +211,7 @@ RESOURCES: tuple[Resource, ...] = (
         **_UPSERT,
         **_RETURNED,
     ),
+    _registration("apiservices", "APIService", _STATUS, categories=("api-extensions",), **_CLUSTER),
     _apps("controllerrevisions", "ControllerRevision"),
     _apps("daemonsets", "DaemonSet", _STATUS, short_names=("ds",), categories=_ALL, **_COUNTED),
     _apps("deployments", "Deployment", _SCALE, _STATUS, short_names=("deploy",), categories=_ALL, **_COUNTED),
@@ -279,6 +290,8 @@ RESOURCES: tuple[Resource, ...] = (
     _resource("resourceclaims", "ResourceClaim", _STATUS),
     _resource("resourceclaimtemplates", "ResourceClaimTemplate"),
     _resource("resourceslices", "ResourceSlice", fields=("spec.nodeName", "spec.driver"), **_CLUSTER, **_COUNTED),
+    _flow_control("flowschemas", "FlowSchema", _STATUS, **_CLUSTER, **_COUNTED),
+    _flow_control("prioritylevelconfigurations", "PriorityLevelConfiguration", _STATUS, **_CLUSTER, **_COUNTED),
 )
 
 _BY_URL = {(row.group, row.version, row.plural): row for row in RESOURCES}

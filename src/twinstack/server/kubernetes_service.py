@@ -20,7 +20,7 @@ from twinstack.api import times
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import Address
-from twinstack.server import priority_classes, published
+from twinstack.server import flow_control, local_services, priority_classes, published
 from twinstack.server.identity import Identity
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.options import WriteOptions
@@ -56,6 +56,8 @@ async def run(registry: Registry, config: ServerConfig, client_ca_file: str, end
         partial(priority_classes.ensure, registry),
         partial(published.ensure, registry, client_ca_file),
         Identity(registry).ensure,
+        partial(local_services.ensure, registry),
+        partial(flow_control.ensure, registry),
     )
     while True:
         for look in looks:

@@ -16,10 +16,12 @@ _UNCONTROLLED = "{} is stored, but this cluster has no controller that acts on i
 _POLICIES = frozenset({"networkpolicies.networking.k8s.io", "poddisruptionbudgets.policy"})
 _OWN = frozenset(
     {
+        "flowschemas.flowcontrol.apiserver.k8s.io",
         "limitranges",
         "mutatingadmissionpolicies.admissionregistration.k8s.io",
         "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
         "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
         "resourcequotas",
         "runtimeclasses.node.k8s.io",
         "validatingadmissionpolicies.admissionregistration.k8s.io",

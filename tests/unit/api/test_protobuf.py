@@ -135,7 +135,7 @@ def test_micro_times_bytes_and_raw_json() -> None:
         (MAGIC + b"\x0b", "wire type 3"),
         (MAGIC + b"\xff" * 12, "too long"),
         (MAGIC + tagged(1, 2, tagged(1, 2, b"v1") + tagged(2, 2, b"Nosuch")), 'no kind "Nosuch"'),
-        (MAGIC + tagged(1, 2, tagged(1, 2, b"v1") + tagged(2, 2, b"ComponentStatus")), "not read"),
+        (MAGIC + tagged(1, 2, tagged(1, 2, b"resource.k8s.io/v1") + tagged(2, 2, b"DeviceClass")), "not read"),
     ],
 )
 def test_malformed_bodies(data: bytes, message: str) -> None:

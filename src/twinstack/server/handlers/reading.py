@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from twinstack.api.errors import not_found
+from twinstack.api.resources import Resource, resource
 from twinstack.server.handlers.listing import page, wait_for
 from twinstack.server.messages import Request, Response, Route
 from twinstack.server.options import list_options, resource_version
@@ -14,7 +16,10 @@ from twinstack.server.registry import Registry
 from twinstack.server.representation import YAML_TYPE, Representation, choose
 from twinstack.server.selection import Selection
 from twinstack.server.subresources import Shape, shape_of
-from twinstack.server.versions import view_of
+from twinstack.server.versions import Version, view_of
+from twinstack.server.watchcache import Collection
+
+_COMPONENT_STATUSES = resource("", "componentstatuses")
 
 
 class Reading:
@@ -29,7 +34,7 @@ class Reading:
         if wanted is None:
             await self._registry.current()
         await wait_for(self._registry.cache, wanted)
-        version = self._registry.get(route)
+        version = await self._version(route)
         shape = shape_of(route)
         if type(shape) is not Shape:
             return await _read_answer([msgspec.json.encode(shape.show(view.read(version)))], representation)
@@ -44,8 +49,23 @@ class Reading:
         if options.resource_version is None:
             await self._registry.current()
         cache = self._registry.cache
-        shown = await page(cache, cache.collection(route.resource), selection, options)
+        shown = await page(cache, await self._collection(route.resource), selection, options)
         return await _read_answer(representation.form.list_body(shown.metadata, shown.versions), representation)
+
+    async def _collection(self, row: Resource) -> Collection:
+        if row is not _COMPONENT_STATUSES:
+            return self._registry.cache.collection(row)
+        from twinstack.server.componentstatuses import collection  # hardly anybody asks
+
+        return await collection(self._registry)
+
+    async def _version(self, route: Route) -> Version:
+        if route.resource is not _COMPONENT_STATUSES:
+            return self._registry.get(route)
+        found = (await self._collection(route.resource)).get(route.resource.key("", route.name))
+        if found is None:
+            raise not_found(route.resource.singular, route.name)
+        return found
 
 
 async def _read_answer(parts: Sequence[bytes], representation: Representation) -> Response:

@@ -12,13 +12,13 @@ from typing import Any
 
 from twinstack.api import times
 from twinstack.api.resources import Resource
-from twinstack.server.tables import admission, core, networking, pods, storage, workloads
+from twinstack.server.tables import admission, apiserver, core, networking, pods, storage, workloads
 from twinstack.server.tables.custom import cells as custom_cells
 from twinstack.server.tables.custom import columns as custom_columns
 
 JSON = dict[str, Any]
 
-_TABLES = core.TABLES | networking.TABLES | workloads.TABLES | storage.TABLES | admission.TABLES
+_TABLES = core.TABLES | networking.TABLES | workloads.TABLES | storage.TABLES | admission.TABLES | apiserver.TABLES
 _PLAIN = "Name|Created At:date"
 
 
