@@ -396,6 +396,14 @@ class ConfigMap(Object):
     immutable: bool | None = None
 
 
+class PersistentVolumeClaimStatus(Struct):
+    phase: str = ""
+
+
+class PersistentVolumeClaim(Object):
+    status: PersistentVolumeClaimStatus = msgspec.field(default_factory=PersistentVolumeClaimStatus)
+
+
 class Secret(Object):
     type: str = ""
     data: dict[str, str] = {}

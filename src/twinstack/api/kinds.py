@@ -14,6 +14,7 @@ from twinstack.api.core import (
     Event,
     Namespace,
     Node,
+    PersistentVolumeClaim,
     Pod,
     Secret,
     Service,
@@ -41,6 +42,7 @@ ENDPOINTS = Kind(resource("", "endpoints"), Endpoints)
 EVENTS = Kind(resource("", "events"), Event)
 NAMESPACES = Kind(resource("", "namespaces"), Namespace)
 NODES = Kind(resource("", "nodes"), Node)
+PERSISTENT_VOLUME_CLAIMS = Kind(resource("", "persistentvolumeclaims"), PersistentVolumeClaim)
 PODS = Kind(resource("", "pods"), Pod)
 REPLICATION_CONTROLLERS = Kind(resource("", "replicationcontrollers"), ReplicationController)
 SECRETS = Kind(resource("", "secrets"), Secret)

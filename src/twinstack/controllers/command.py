@@ -1,4 +1,4 @@
-"""Run the controllers: Deployments, ReplicaSets, EndpointSlices, node CIDRs, namespaces and garbage collection."""
+"""Run the controllers: workloads, EndpointSlices, node CIDRs, namespaces and garbage collection."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from twinstack.controllers.podgc import PodGarbageController
 from twinstack.controllers.replicasets import ReplicaSetController
 from twinstack.controllers.selection import select
 from twinstack.controllers.servicecidrs import ServiceCIDRController
+from twinstack.controllers.statefulsets import StatefulSetController
 from twinstack.controllers.tainteviction import TaintEvictionController
 from twinstack.controllers.tokens import TokensController
 
@@ -119,6 +120,7 @@ CONTROLLERS: dict[str, Factory] = {
     "replicationcontroller-controller": lambda context, args: ReplicaSetController(
         context, REPLICATION_CONTROLLERS, "replication-controller"
     ),
+    "statefulset-controller": lambda context, args: StatefulSetController(context),
     "job-controller": lambda context, args: JobController(context),
     "cronjob-controller": lambda context, args: CronJobController(context),
     "ttl-after-finished-controller": lambda context, args: JobTTLController(context),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +26,15 @@ FIRST_BATCH = 4  # creations at once; doubled while they succeed, so that a quot
 BURST = 500  # Pods created or deleted in one round
 
 
+class Wording(NamedTuple):
+    """Messages of events, about `pod` and `owner` by name, and an `error`."""
+
+    created: str = "Created pod: {pod}"
+    not_created: str = "Error creating: {error}"
+    deleted: str = "Deleted pod: {pod}"
+    not_deleted: str = "Error deleting: {error}"
+
+
 class OwnedPods(Generic[T]):
     """Never lets an owner act twice on one observation.
 
@@ -40,13 +49,20 @@ class OwnedPods(Generic[T]):
         selector: Callable[[T], LabelSelector],
         *,
         finalizer: str = "",
+        wording: Wording = Wording(),  # noqa: B008 - it never changes
+        adoptable: Callable[[T, Pod], bool] = lambda _owner, _pod: True,
     ) -> None:
-        """`finalizer` is put on Pods with their adoption, and taken off with their release."""
+        """`finalizer` is put on Pods with their adoption, and taken off with their release.
+
+        `adoptable` says which of the Pods that the selector matches may be adopted.
+        """
         self.informer = context.informers.of(PODS)
         self._client = context.client
         self._events = events
         self._owners = owners
         self._selector = selector
+        self._wording = wording
+        self._adoptable = adoptable
         self._finalizers = (finalizer,) if finalizer else ()
         self._owners_by_namespace = owners.index(lambda owner: [owner.metadata.namespace])
         self._by_owner = self.informer.index(owner_uid)
@@ -90,7 +106,7 @@ class OwnedPods(Generic[T]):
         wanted = self._selector(owner)
         claims = Claims(self._client, self._owners.kind, owner, self._finalizers)
         for pod in list(self._orphans[owner.metadata.namespace].values()):
-            if is_active(pod) and wanted.matches(pod.metadata.labels):
+            if is_active(pod) and wanted.matches(pod.metadata.labels) and self._adoptable(owner, pod):
                 await claims.adopt(self.informer, pod)
         for pod in self.of(owner):
             if not wanted.matches(pod.metadata.labels):
@@ -111,10 +127,11 @@ class OwnedPods(Generic[T]):
         except StatusError as error:
             if namespace_ends(error):
                 return
-            self._events.event(owner, "Warning", "FailedCreate", f"Error creating: {error}")
+            if error.reason != "AlreadyExists":  # else the watch is behind, and there is nothing to tell
+                self._tell(owner, "FailedCreate", self._wording.not_created, body["metadata"].get("name", ""), error)
             raise
         self.informer.wrote(pod)
-        self._events.event(owner, "Normal", "SuccessfulCreate", f"Created pod: {pod.metadata.name}")
+        self._tell(owner, "SuccessfulCreate", self._wording.created, pod.metadata.name)
 
     async def delete(self, owner: T, pods: Sequence[Pod]) -> None:
         """Delete at most BURST. Raises the first failure."""
@@ -129,9 +146,13 @@ class OwnedPods(Generic[T]):
             self._doomed.discard(meta.uid)
             if isinstance(error, StatusError) and error.code == 404:
                 return
-            self._events.event(owner, "Warning", "FailedDelete", f"Error deleting: {error}")
+            self._tell(owner, "FailedDelete", self._wording.not_deleted, meta.name, error)
             raise
-        self._events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
+        self._tell(owner, "SuccessfulDelete", self._wording.deleted, meta.name)
+
+    def _tell(self, owner: T, reason: str, message: str, pod: str, error: Exception | None = None) -> None:
+        text = message.format(pod=pod, owner=owner.metadata.name, error=error)
+        self._events.event(owner, "Normal" if error is None else "Warning", reason, text)
 
 
 def pod_metadata(owner: Object, template: PodTemplateSpec) -> dict[str, Any]:

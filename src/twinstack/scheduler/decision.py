@@ -59,6 +59,12 @@ def decide(
     return Decision(None, f"{_told(len(nodes), reasons)} {_preemption(pod, taken, refusals, loads)}")
 
 
+def refused_everywhere(pod: Pod, taken: Footprint, nodes: Mapping[str, Node], loads: Loads, why: Refusal) -> str:
+    """The message about a Pod that no node may have, for the same reason."""
+    told = f"0/{len(nodes)} nodes are available: {', '.join(why.reasons)}."
+    return f"{told} {_preemption(pod, taken, dict.fromkeys(nodes, why), loads)}"
+
+
 def _told(total: int, reasons: Counter[str]) -> str:
     listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
     return f"0/{total} nodes are available: {listed}."

@@ -17,12 +17,14 @@ from twinstack.client.events import EventRecorder
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
 from twinstack.client.workqueue import WorkQueue
-from twinstack.scheduler.decision import decide
+from twinstack.scheduler import claims
+from twinstack.scheduler.decision import Decision, decide, refused_everywhere
 from twinstack.scheduler.loads import Loads
 from twinstack.scheduler.requests import footprint
 from twinstack.scheduler.terms import Labels, required_terms
 
 NAME = "default-scheduler"
+CLAIM_PAUSE = 15.0  # seconds until the claims of a Pod that waits for them are read again
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
 log = logging.getLogger(__name__)
@@ -108,7 +110,13 @@ class Scheduler:
             await self._refuse(pod, "SchedulingGated", message)
             return
         taken = footprint(pod)
-        decision = decide(pod, taken, self._nodes.objects, self._loads, self._namespace_labels)
+        missing = await claims.refusal(self._client, pod) if pod.spec.volumes else None
+        if missing is not None and self._nodes.objects:
+            message = refused_everywhere(pod, taken, self._nodes.objects, self._loads, missing)
+            decision = Decision(None, message)
+            self._queue.add(key, delay=CLAIM_PAUSE)
+        else:
+            decision = decide(pod, taken, self._nodes.objects, self._loads, self._namespace_labels)
         if decision.node is None:
             self._unschedulable[key] = _is_sociable(pod)
             self._events.event(pod, "Warning", "FailedScheduling", decision.message)
