@@ -1,7 +1,7 @@
 """What every cluster has from its first second: the default Service ranges and the Service `kubernetes`.
 
 The server keeps the ServiceCIDR `kubernetes` (its flags, as an object), the Service `kubernetes` in `default`,
-the EndpointSlice and the Endpoints with the addresses of the servers that live, and two PriorityClasses. Each is
+the EndpointSlices and the Endpoints with the addresses of the servers that live, and two PriorityClasses. Each is
 made when it is missing and otherwise changed as little as upstream changes it; users may edit the first two.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from twinstack.api import times
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
-from twinstack.ip import Address
+from twinstack.ip import Address, IPFamily
 from twinstack.server import flow_control, local_services, priority_classes, published
 from twinstack.server.identity import Identity
 from twinstack.server.messages import Route, UserInfo
@@ -192,16 +192,25 @@ class ServerEndpoints:
 
 
 async def ensure_endpoints(registry: Registry, config: ServerConfig, addresses: Sequence[Address]) -> None:
-    """The EndpointSlice of the Service: addresses of the primary family, in order.
+    """The EndpointSlices of the Service: the one of the primary family has its name, as upstream.
 
-    Without such an address nothing is written, and the Service leads nowhere. Raises StatusError, StoreError.
+    Servers that advertise addresses of both families have a second one beside it, which upstream has not. Without an
+    address of the primary family the Service leads nowhere. Raises StatusError, StoreError.
     """
-    wanted = _endpoint_slice(config, addresses)
-    if wanted is None:
-        return
-    stored = registry.reader.get(_ENDPOINT_SLICES, NAMESPACE, NAME)
+    primary = config.service_ranges[0].family
+    for family in (primary, primary.other):
+        wanted = _endpoint_slice(config, family, [address for address in addresses if address.family is family])
+        if wanted["endpoints"]:
+            await _ensure_slice(registry, wanted)
+        elif family is not primary and registry.reader.get(_ENDPOINT_SLICES, NAMESPACE, wanted["metadata"]["name"]):
+            await registry.delete(Route(_ENDPOINT_SLICES, NAMESPACE, wanted["metadata"]["name"]), _SELF)
+
+
+async def _ensure_slice(registry: Registry, wanted: JSON) -> None:
+    name = wanted["metadata"]["name"]
+    stored = registry.reader.get(_ENDPOINT_SLICES, NAMESPACE, name)
     if stored is not None and stored["addressType"] != wanted["addressType"]:  # cannot be changed
-        await registry.delete(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), _SELF)
+        await registry.delete(Route(_ENDPOINT_SLICES, NAMESPACE, name), _SELF)
         stored = None
     if stored is None:
         await registry.create(Route(_ENDPOINT_SLICES, NAMESPACE), wanted, _SELF)
@@ -210,15 +219,15 @@ async def ensure_endpoints(registry: Registry, config: ServerConfig, addresses: 
         def replace(obj: JSON) -> tuple[JSON, list[str]]:
             return obj | {"endpoints": wanted["endpoints"], "ports": wanted["ports"]}, []
 
-        await registry.change(Route(_ENDPOINT_SLICES, NAMESPACE, NAME), replace, _SELF)
+        await registry.change(Route(_ENDPOINT_SLICES, NAMESPACE, name), replace, _SELF)
 
 
 async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig, addresses: Sequence[Address]) -> None:
-    """The same as Endpoints, for clients that know no slices. Raises StatusError, StoreError."""
-    if not addresses:
+    """The same as Endpoints, for clients that know no slices: the primary family. Raises StatusError, StoreError."""
+    listed = [{"ip": str(address)} for address in addresses if address.family is config.service_ranges[0].family]
+    if not listed:
         return
-    port = {"name": "https", "port": config.secure_port, "protocol": "TCP"}
-    subsets = [{"addresses": [{"ip": str(address)} for address in addresses], "ports": [port]}]
+    subsets = [{"addresses": listed, "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}]}]
     stored = registry.reader.get(_ENDPOINTS, NAMESPACE, NAME)
     if stored is None:
         meta = {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}
@@ -232,17 +241,15 @@ async def ensure_legacy_endpoints(registry: Registry, config: ServerConfig, addr
 
 
 def own_addresses(config: ServerConfig) -> list[Address]:
-    """Where this server says it is reached, of the primary family."""
-    family = config.service_ranges[0].family
-    return sorted(address for address in config.advertise_addresses if address.family is family)
+    """Where this server says it is reached."""
+    return sorted(config.advertise_addresses)
 
 
-def _endpoint_slice(config: ServerConfig, addresses: Sequence[Address]) -> JSON | None:
-    if not addresses:
-        return None
+def _endpoint_slice(config: ServerConfig, family: IPFamily, addresses: Sequence[Address]) -> JSON:
+    name = NAME if family is config.service_ranges[0].family else f"{NAME}-{family.lower()}"
     return {
-        "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": str(addresses[0].family),
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": NAME}},
+        "addressType": str(family),
         "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}} for address in addresses],
         "ports": [{"name": "https", "protocol": "TCP", "port": config.secure_port}],
     }

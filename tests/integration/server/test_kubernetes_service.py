@@ -13,9 +13,16 @@ import pytest
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.ip import CIDR, Address
-from twinstack.server.kubernetes_service import DefaultRanges, ensure_endpoints, ensure_service, own_addresses
+from twinstack.server.kubernetes_service import (
+    DefaultRanges,
+    ServerEndpoints,
+    ensure_endpoints,
+    ensure_service,
+    own_addresses,
+)
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.registry import Registry
+from twinstack.server.repair.loop import Repair
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.store.sqlite import SQLiteStore
 
@@ -26,6 +33,8 @@ EVENTS = resource("", "events")
 SERVICE_CIDRS = resource("networking.k8s.io", "servicecidrs")
 IP_ADDRESSES = resource("networking.k8s.io", "ipaddresses")
 SLICES = resource("discovery.k8s.io", "endpointslices")
+ENDPOINTS = resource("", "endpoints")
+SERVICE_NAME = "kubernetes.io/service-name"
 ADMIN = UserInfo("admin")
 DUAL = ("10.96.0.0/16", "fd00:96::/112")
 
@@ -164,24 +173,150 @@ def test_ready_false_is_reported_and_kept(tmp_path: Path) -> None:
     run(work)
 
 
+def shown(registry: Registry) -> dict[str, list[str]]:
+    """The addresses of each EndpointSlice of the Service, by the slice's name."""
+    slices = [s for s in registry.reader.list(SLICES) if s["metadata"]["labels"] == {SERVICE_NAME: "kubernetes"}]
+    for each in slices:
+        assert {Address.parse(ip).family for end in each["endpoints"] for ip in end["addresses"]} == {
+            each["addressType"]
+        }
+    return {s["metadata"]["name"]: [ip for end in s["endpoints"] for ip in end["addresses"]] for s in slices}
+
+
 def test_endpoints_follow_the_servers_addresses(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path / "store", config(*DUAL)) as registry:
             await ensure_all(registry)
+            assert shown(registry) == {"kubernetes": ["192.0.2.1"], "kubernetes-ipv6": ["2001:db8::1"]}
         moved = config(*DUAL, advertise=("192.0.2.7", "192.0.2.3"), port=7443)
         async with opened(tmp_path / "store", moved) as registry:
             await ensure_all(registry)
+            assert shown(registry) == {"kubernetes": ["192.0.2.3", "192.0.2.7"]}
             endpoints = registry.reader.get(SLICES, "default", "kubernetes")
             assert endpoints
-            assert [item["addresses"] for item in endpoints["endpoints"]] == [["192.0.2.3"], ["192.0.2.7"]]
             assert endpoints["ports"] == [{"name": "https", "port": 7443, "protocol": "TCP"}]
-        async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:
-            await ensure_endpoints(
-                registry, registry.config, own_addresses(registry.config)
-            )  # of another type: made anew
-            endpoints = registry.reader.get(SLICES, "default", "kubernetes")
+        async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:  # of another type: made anew
+            await ensure_endpoints(registry, registry.config, own_addresses(registry.config))
+            assert shown(registry) == {"kubernetes": ["2001:db8::1"], "kubernetes-ipv4": ["192.0.2.1"]}
+
+    run(work)
+
+
+def test_one_address_has_one_slice_and_endpoints_are_of_the_primary_family(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL, advertise=("192.0.2.1",))) as registry:
+            await ensure_all(registry)
+            assert shown(registry) == {"kubernetes": ["192.0.2.1"]}
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ServerEndpoints(registry, registry.config).ensure()
+            endpoints = registry.reader.get(ENDPOINTS, "default", "kubernetes")
             assert endpoints
-            assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == ("IPv6", ["2001:db8::1"])
+            assert endpoints["subsets"][0]["addresses"] == [{"ip": "192.0.2.1"}]
+
+    run(work)
+
+
+async def new_service(registry: Registry, name: str, **spec: Any) -> JSON:
+    body = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]} | spec}
+    made: JSON = (await registry.create(Route(SERVICES, "default"), body, ADMIN)).object["spec"]
+    return made
+
+
+async def label(registry: Registry, name: str, **spec: Any) -> JSON:
+    """A change that has nothing to do with families, and what is sent with it."""
+
+    def modify(obj: JSON) -> tuple[JSON, list[str]]:
+        obj["metadata"]["labels"] = {"touched": "yes"}
+        obj["spec"] |= spec
+        return obj, []
+
+    written = await registry.change(Route(SERVICES, "default", name), modify, ADMIN)
+    return dict(written.object["spec"])
+
+
+def reasons(registry: Registry) -> list[str]:
+    return [event["reason"] for event in registry.reader.list(EVENTS)]
+
+
+def test_a_new_primary_family_is_for_new_services(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            old = await new_service(registry, "old", ipFamilyPolicy="RequireDualStack")
+        async with opened(tmp_path / "store", config(*DUAL[::-1])) as registry:
+            await ensure_all(registry)
+            assert reasons(registry) == ["KubernetesDefaultServiceCIDRInconsistent"]
+            assert await label(registry, "old") == old
+            assert (await new_service(registry, "single"))["ipFamilies"] == ["IPv6"]
+            both = await new_service(registry, "both", ipFamilyPolicy="PreferDualStack")
+            assert both["ipFamilies"] == ["IPv6", "IPv4"]
+            kubernetes = registry.reader.get(SERVICES, "default", "kubernetes")
+            assert kubernetes
+            assert kubernetes["spec"]["ipFamilies"] == ["IPv4"]  # never corrected
+
+    run(work)
+
+
+def test_dual_stack_shrinks_to_one_range(tmp_path: Path) -> None:
+    """Nothing is taken from anybody; who requires both families must give one up to change anything else."""
+
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            prefers = await new_service(registry, "prefers", ipFamilyPolicy="PreferDualStack")
+            requires = await new_service(registry, "requires", ipFamilyPolicy="RequireDualStack")
+        async with opened(tmp_path / "store", config(DUAL[0])) as registry:
+            await ensure_all(registry)
+            assert reasons(registry) == ["KubernetesDefaultServiceCIDRInconsistent"]
+            assert await label(registry, "prefers") == prefers
+            with pytest.raises(StatusError, match="this cluster is not configured for dual-stack services"):
+                await label(registry, "requires")
+            second = requires["clusterIPs"][1]
+            assert registry.reader.get(IP_ADDRESSES, "", second)
+            single = await label(registry, "requires", ipFamilyPolicy="SingleStack")
+            assert (single["clusterIPs"], single["ipFamilies"]) == (requires["clusterIPs"][:1], ["IPv4"])
+            assert registry.reader.get(IP_ADDRESSES, "", second) is None
+            new = await new_service(registry, "new", ipFamilyPolicy="PreferDualStack")
+            assert new["ipFamilies"] == ["IPv4"]
+
+    run(work)
+
+
+def test_a_range_that_moves_in_the_flags_moves_with_a_service_cidr_of_its_own(tmp_path: Path) -> None:
+    """The object `kubernetes` rules, not the flag: the old range gives addresses until another one takes its place."""
+
+    async def work() -> None:
+        async with opened(tmp_path / "store", config("10.96.0.0/16")) as registry:
+            await ensure_all(registry)
+            old = await new_service(registry, "old")
+        async with opened(tmp_path / "store", config("10.97.0.0/16")) as registry:
+            await ensure_all(registry)
+            assert reasons(registry) == ["KubernetesDefaultServiceCIDRInconsistent"]
+            assert (await new_service(registry, "still"))["clusterIP"].startswith("10.96.")
+            await registry.delete(Route(SERVICE_CIDRS, name="kubernetes"), ADMIN)  # nobody holds it: no controller here
+            await ensure_all(registry)
+            assert (await new_service(registry, "moved"))["clusterIP"].startswith("10.97.")
+            assert await label(registry, "old") == old
+            repair = Repair(registry)
+            await repair.look_at_everything()
+            assert sorted(reasons(registry)).count("ClusterIPOutOfRange") == 3  # old, still and kubernetes
+            assert await label(registry, "old") == old
+
+    run(work)
+
+
+def test_a_family_more_upgrades_nobody_by_itself(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "store", config(DUAL[0])) as registry:
+            await ensure_all(registry)
+            prefers = await new_service(registry, "prefers", ipFamilyPolicy="PreferDualStack")
+            assert prefers["ipFamilies"] == ["IPv4"]
+        async with opened(tmp_path / "store", config(*DUAL)) as registry:
+            await ensure_all(registry)
+            assert await label(registry, "prefers") == prefers  # nobody is upgraded by a change of flags
+            grown = await label(registry, "prefers", type="NodePort")  # but by one of these
+            assert grown["ipFamilies"] == ["IPv4", "IPv6"]
+            assert grown["clusterIPs"][:1] == prefers["clusterIPs"]
 
     run(work)
 
