@@ -121,6 +121,13 @@ class World:
             await asyncio.sleep(0.02)
         raise AssertionError("the proxy does not run")
 
+    async def until(self, condition: Callable[[], bool], *, within: float = 30) -> None:
+        """Wait until something blocking, asked for again and again, is true."""
+        deadline = time.monotonic() + within
+        while not await asyncio.to_thread(condition):
+            assert time.monotonic() < deadline, condition
+            await asyncio.sleep(0.02)
+
     async def metric(self, line: str, *, within: float = 30) -> None:
         """Wait until the metrics have `line`: a change is counted a moment after packets obey it."""
         deadline = time.monotonic() + within
