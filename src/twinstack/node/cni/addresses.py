@@ -125,7 +125,7 @@ def _in_namespaces(sets: Sequence[RangeSet]) -> Sequence[tuple[Lease, Note]]:
         for interface, addresses in namespaces.inside(path, _own_addresses).items():
             given = tuple(each for each in addresses if any(ranges.range_of(each) for ranges in sets))
             if given:
-                found.append((Lease(Holder(path.name, interface), given), {"netns": str(path)}))
+                found.append((Lease(Holder(path.name, interface), given), {"netns": str(path), "ipam": True}))
     return found
 
 

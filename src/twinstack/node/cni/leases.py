@@ -85,17 +85,16 @@ class Leases:
     def record(self, lease: Lease, note: Note) -> None:
         """It is on the disk when this returns. Raises OSError."""
         new = self._directory / _NEW
+        before = self._leases.pop(lease.holder, None)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, json.dumps(note).encode())
-            os.fsync(descriptor)
+            os.rename(new, self._directory / str(lease))
+            os.fsync(descriptor)  # of a file that is new, this brings its name to the disk as well
         finally:
             os.close(descriptor)
-        before = self._leases.pop(lease.holder, None)
-        os.rename(new, self._directory / str(lease))
         if before is not None and before.addresses != lease.addresses:
             (self._directory / str(before)).unlink(missing_ok=True)
-        self._sync()
         self._leases[lease.holder] = lease
         self.taken.update(lease.addresses)
 
@@ -121,13 +120,6 @@ class Leases:
     def is_new(self) -> bool:
         """Whether nothing was ever given."""
         return not self._leases and not (self._directory / _LAST).exists()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 Recover = Callable[[], Iterable[tuple[Lease, Note]]]

@@ -108,7 +108,7 @@ def run(call: Invocation, config: Configuration) -> JSON | None:
 def _address_plugin(call: Invocation, config: Configuration) -> Result | None:
     holder, directory = Holder(call.container, call.interface), addresses.directory(config)
     if call.command == "ADD":
-        ips = addresses.take(config, call, {"netns": call.namespace})
+        ips = addresses.take(config, call, {"netns": call.namespace, "ipam": True})
         return Result(ips=ips, routes=config.routes or (), dns=config.dns)
     if call.command == "STATUS":
         _refuse_when_exhausted(config)
@@ -137,6 +137,7 @@ class _Attachment:
         self._node = node
         self._holder = Holder(call.container, call.interface)
         self._directory = addresses.directory(config)
+        self._is_first = False  # whether the container has no other interface
 
     # --- ADD
 
@@ -166,15 +167,15 @@ class _Attachment:
         nodesettings.prepare_container(families)
         found = wiring.Inside.open()
         try:
-            found.route.get(*links.link_named(self._call.interface))
-        except netlink.NetlinkError as error:
-            if error.errno != errno.ENODEV:
-                found.close()
-                raise
-            return found
-        found.close()
-        text = f"interface {self._call.interface} already exists in {self._call.namespace}"
-        raise CniError(ALREADY_ADDED, text)
+            present = [links.read_link(reply).name for reply in found.route.dump(*links.link_list())]
+            if self._call.interface in present:
+                text = f"interface {self._call.interface} already exists in {self._call.namespace}"
+                raise CniError(ALREADY_ADDED, text)
+        except BaseException:
+            found.close()
+            raise
+        self._is_first = len(present) <= 1  # lo
+        return found
 
     def _lease(self) -> Result:
         """The addresses, as an IPAM plugin gives them; recorded in any case."""
@@ -195,6 +196,7 @@ class _Attachment:
     def _plug(self, inside: wiring.Inside, lent: Result) -> wiring.Cable:
         given = [ip.address for ip in lent.ips]
         nodesettings.forward({address.family for address in given})
+        routes = [route.destination for route in self._routes(lent)]
         cable = wiring.Cable(
             self._link,
             self._call.interface,
@@ -202,7 +204,7 @@ class _Attachment:
             given,
             self._config.mtu or self._way_out_mtu(),
             alias=addresses.alias(self._config.name, self._holder),
-            routes=_without_present([route.destination for route in self._routes(lent)], inside.route),
+            routes=routes if self._is_first else _without_present(routes, inside.route),
         )
         try:
             wiring.plug(self._node, inside, cable)
@@ -277,8 +279,8 @@ class _Attachment:
                 continue
             with locked(directory) as leases:
                 note = leases.note(self._holder)
-                if directory == self._directory and "link" not in note:
-                    continue  # not wired by us: addresses that we gave to another plugin
+                if note.get("ipam"):
+                    continue  # addresses that we gave to another plugin
                 ports = ports or bool(note.get("ports"))
                 leases.forget(self._holder)
                 if self._config.masquerade and not list(leases):
@@ -294,7 +296,7 @@ class _Attachment:
             raise CniError(INVALID_CONFIGURATION, "required prevResult is missing")
         _check_namespace(self._call.namespace)
         with locked(self._directory, lambda: addresses.find_in_use(self._config)) as leases:
-            wired = "link" in leases.note(self._holder)
+            wired = leases.get(self._holder) is not None and not leases.note(self._holder).get("ipam")
             if wired:
                 checking.lease(leases, self._holder, self._config)
         if wired:
