@@ -47,4 +47,6 @@ def of_link(name: str) -> dict[str, str]:
 
 def prepare_container(families: Iterable[IPFamily]) -> None:
     """Set up the calling thread's namespace before its link is made. Raises OSError."""
-    sysctl.write(CONTAINER | (_ALLOW_IPV6 if IPFamily.IPV6 in families else {}))
+    sysctl.write(CONTAINER)
+    if IPFamily.IPV6 in families:
+        sysctl.write_changed(_ALLOW_IPV6)
