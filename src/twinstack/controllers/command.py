@@ -22,6 +22,7 @@ from twinstack.controllers.csrsigning import CSRSigningController
 from twinstack.controllers.daemonsets import DaemonSetController
 from twinstack.controllers.deployments import DeploymentController
 from twinstack.controllers.disruption import Rates
+from twinstack.controllers.disruptionbudgets import DisruptionController
 from twinstack.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from twinstack.controllers.endpointslices import EndpointSliceController
 from twinstack.controllers.garbage import GarbageCollector
@@ -124,6 +125,7 @@ CONTROLLERS: dict[str, Factory] = {
     "job-controller": lambda context, args: JobController(context),
     "cronjob-controller": lambda context, args: CronJobController(context),
     "ttl-after-finished-controller": lambda context, args: JobTTLController(context),
+    "disruption-controller": lambda context, args: DisruptionController(context),
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
     "root-ca-certificate-publisher-controller": _root_ca,

@@ -60,7 +60,7 @@ def plan(job: Job, pods: Sequence[Pod], doomed: Doomed, failures: Failures, now:
     """What to do for an unfinished Job that owns `pods`."""
     status = msgspec.structs.replace(job.status, conditions=list(job.status.conditions))
     counts = count(job, pods, ending=jobends.decided(job) is not None)
-    step = Plan(status, countable=counts.countable, failures=_followed(failures, counts, now))
+    step = Plan(status, countable=counts.countable, failures=_followed(failures, counts))
     active = [pod for pod in pods if is_active(pod) and not doomed(pod)]
     end = jobends.end_of(job, counts, active, now)
     if end is not None:
@@ -88,12 +88,12 @@ def _leaving(pods: Sequence[Pod], doomed: Doomed) -> int:
     return sum(doomed(pod) and not is_finished(pod) for pod in pods)
 
 
-def _followed(before: Failures, counts: Counts, now: float) -> Failures:
+def _followed(before: Failures, counts: Counts) -> Failures:
     """A success ends the row of failures before it."""
-    succeeded = max((podfailures.finished_at(pod, now) for pod in counts.new_successes), default=-math.inf)
+    succeeded = max((podfailures.finished_at(pod) for pod in counts.new_successes), default=-math.inf)
     if before.last <= succeeded:
         before = Failures()
-    failed = [when for pod in counts.new_failures if (when := podfailures.finished_at(pod, now)) > succeeded]
+    failed = [when for pod in counts.new_failures if (when := podfailures.finished_at(pod)) > succeeded]
     return Failures(before.number + len(failed), max(before.last, *failed)) if failed else before
 
 
@@ -174,9 +174,7 @@ def _fill_indexes(job: Job, step: Plan, counts: Counts, active: list[Pod], block
             continue
         slot = _slot(job, index, counts.delayed.get(index))
         last = counts.delayed.get(index)
-        if last is None or not _wait_for(
-            step, Failures(attempts(last) + 1, podfailures.finished_at(last, now)).wait(now)
-        ):
+        if last is None or not _wait_for(step, Failures(attempts(last) + 1, podfailures.finished_at(last)).wait(now)):
             step.create.append(slot)
             missing -= 1
 

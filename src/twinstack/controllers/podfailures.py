@@ -49,8 +49,11 @@ def _condition(patterns: list[dict[str, str]] | None, pod: Pod) -> str:
     return ""
 
 
-def finished_at(pod: Pod, otherwise: float) -> float:
-    """Unix time at which the last container ended, or the Pod was deleted or stopped being ready."""
+def finished_at(pod: Pod) -> float:
+    """Unix time at which the last container ended, or the Pod was deleted or stopped being ready.
+
+    One that never started says nothing of that: then it is when it was made.
+    """
     ends = [_ended(status) for status in pod.status.container_statuses]
     if ends and all(ends):
         return max(ends)
@@ -59,7 +62,7 @@ def finished_at(pod: Pod, otherwise: float) -> float:
     for entry in pod.status.conditions:
         if entry.type == "Ready" and entry.last_transition_time:
             return parse_time(entry.last_transition_time)
-    return otherwise
+    return parse_time(pod.metadata.creation_timestamp)
 
 
 def _ended(status: ContainerStatus) -> float:

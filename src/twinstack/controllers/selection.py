@@ -18,6 +18,7 @@ ALIASES = {
     "daemonset": "daemonset-controller",
     "statefulset": "statefulset-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
+    "disruption": "disruption-controller",
     "namespace": "namespace-controller",
     "serviceaccount": "serviceaccount-controller",
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
