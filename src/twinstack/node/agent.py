@@ -115,6 +115,7 @@ class Agent:
         self._registration = Registration(
             client, self._node_informer, identity, lambda: self._network_problem, self._resync, images.store.images
         )
+        images.puller.on_pulled = self._registration.changed
         self._host_ports = HostPorts(settings.node_ips)
         self._prober = Prober(runtime, self._events, self._queue.add)
         self.observer = Observer(self._queue.add)

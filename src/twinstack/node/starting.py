@@ -73,7 +73,7 @@ class Starter:
     async def _start(self, pod: core.Pod, start: Start, addresses: Addresses) -> bool:
         container, runtime = start.container, self._node.runtime
         key = ContainerKey(pod.metadata.uid, container.name, start.attempt)
-        if not self._ensure_image(pod, container, key):
+        if not await self._ensure_image(pod, container, key):
             return False
         try:
             config = await self._config(pod, container, key, addresses)
@@ -98,8 +98,8 @@ class Starter:
             self._hooks[key] = asyncio.create_task(self._run_hook(pod, subject, hook))
         return True
 
-    def _ensure_image(self, pod: core.Pod, container: core.Container, key: ContainerKey) -> bool:
-        verdict = self._images.ensure(pod, container, key)
+    async def _ensure_image(self, pod: core.Pod, container: core.Container, key: ContainerKey) -> bool:
+        verdict = await self._images.ensure(pod, container, key)
         if verdict.step is Step.START:
             return True
         reason = verdict.reason or ("PodInitializing" if pod.spec.init_containers else "ContainerCreating")

@@ -58,14 +58,14 @@ class PodImages:
         for task in self._pulls.values():
             task.cancel()
 
-    def ensure(self, pod: core.Pod, container: core.Container, key: ContainerKey) -> Verdict:
+    async def ensure(self, pod: core.Pod, container: core.Container, key: ContainerKey) -> Verdict:
         """Whether the container can start; if not, why, and when to look again. Begins a pull if one is due."""
         if self._pulled.get(key.name) == key:
             return Verdict(Step.START)
         if key in self._pulls:
             return Verdict(Step.PULL)
         image = container.image
-        present, own = self._look(image)
+        present, own = await self._look(image)
         failure, now = self._failures.get(image), time.time()
         verdict = policy.judge(image, container.image_pull_policy, present=present, own=own, failure=failure, now=now)
         self._tell(pod, container, verdict, failure)
@@ -86,12 +86,15 @@ class PodImages:
         if found is not None:
             self._images.store.hold(found.id, path, owner)
 
-    def _look(self, image: str) -> tuple[bool, bool]:
+    async def _look(self, image: str) -> tuple[bool, bool]:
+        """Whether it is here, and whether it can come from nowhere else. The first look at busybox makes it."""
         try:
-            domain = parse(image).domain
+            reference = parse(image)
         except InvalidReference:
             return False, False
-        return self._runtime.has_image(image), domain == builtin.DOMAIN
+        if reference.key == builtin.HOST:
+            return self._runtime.has_image(image), True
+        return await asyncio.to_thread(self._runtime.has_image, image), reference.domain == builtin.DOMAIN
 
     def _tell(self, pod: core.Pod, container: core.Container, verdict: Verdict, failure: Failure | None) -> None:
         """A pause once, what stays as it is once."""

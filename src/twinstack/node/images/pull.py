@@ -7,8 +7,9 @@ out of the cluster.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # images
 
+_Key = tuple[str, tuple[Credentials, ...]]
+
 
 class Puller:
-    """Of one node. `namespace`: the path of the one to work in; None for the caller's own."""
+    """Of one node. `namespace`: the path of the one to work in; None for the caller's own.
+
+    `on_pulled` is called when an image has come.
+    """
 
     def __init__(self, store: ImageStore, access: Access, namespace: Path | None = None) -> None:
         self._store = store
@@ -34,8 +40,9 @@ class Puller:
         self._client: Client | None = None
         self._namespace = namespace
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._running: dict[tuple[str, tuple[Credentials, ...]], asyncio.Task[Image]] = {}
+        self._running: dict[_Key, asyncio.Task[Image]] = {}
         self._stop = threading.Event()
+        self.on_pulled: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """End what is at work at its next byte; nobody will ask any more."""
@@ -47,8 +54,13 @@ class Puller:
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(self._pull(parse(reference), credentials))
-            task.add_done_callback(lambda _: self._running.pop(key))
+            task.add_done_callback(lambda task: self._ended(key, task))
         return await asyncio.shield(task)
+
+    def _ended(self, key: _Key, task: asyncio.Task[Image]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # those who asked may all have gone
 
     async def _pull(self, reference: Reference, credentials: Sequence[Credentials]) -> Image:
         async with self._turns:
@@ -71,12 +83,14 @@ class Puller:
                     image = self._fetch(reference, credentials)
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits
                     failure = error
-                if not loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # the agent has ended meanwhile
                     loop.call_soon_threadsafe(finish, image, failure)
 
             # A daemon: an agent that ends does not wait for a registry. What is not finished is swept.
             threading.Thread(target=work, name="pull", daemon=True).start()
-            return await done
+            image = await done
+        self.on_pulled()
+        return image
 
     def _fetch(self, reference: Reference, credentials: Sequence[Credentials]) -> Image:
         """What it takes is loaded when the first image is pulled."""

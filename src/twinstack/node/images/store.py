@@ -77,6 +77,7 @@ class ImageStore:
         for name in ("blobs/sha256", "layers", "uses", "staging"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._known: tuple[tuple[int, int, int], dict[str, str]] | None = None
+        self._read: dict[str, Image] = {}  # by ID, without names
         self.sweep()
 
     # --- what there is
@@ -104,21 +105,20 @@ class ImageStore:
         return sorted(found, key=lambda image: (not image.names, image.names, image.id))
 
     def _image(self, id_: str, names: dict[str, str]) -> Image | None:
-        try:
-            data = self._blob(id_).read_bytes()
-        except FileNotFoundError:
-            return None
-        config = manifests.document(data)
+        image = self._read.get(id_)
+        if image is None:
+            try:
+                data = self._blob(id_).read_bytes()
+            except FileNotFoundError:
+                return None
+            config = manifests.document(data)
+            layers = [self._layer(diff) for diff in manifests.diff_ids(config)]
+            size = len(data) + sum(_size(layer) for layer in layers)
+            image = Image(id_, (), tuple(_visible(layers)), size, manifests.image_config(config))
+            self._read[id_] = image
         own = sorted(name for name, other in names.items() if other == id_)
-        layers = [self._layer(diff) for diff in manifests.diff_ids(config)]
-        return Image(
-            id=id_,
-            names=tuple(name for name in own if "@" not in name),
-            digests=tuple(name for name in own if "@" in name),
-            layers=tuple(_visible(layers)),
-            size=len(data) + sum(_size(layer) for layer in layers),
-            config=manifests.image_config(config),
-        )
+        tagged = tuple(name for name in own if "@" not in name)
+        return image._replace(names=tagged, digests=tuple(name for name in own if "@" in name))
 
     # --- what comes in
 
@@ -301,6 +301,7 @@ class ImageStore:
                 stamp = seen.st_ino, seen.st_mtime_ns, seen.st_size
                 if self._known is None or self._known[0] != stamp:
                     self._known = stamp, json.loads(file.read())["names"]
+                    self._read = {}  # images may have gone
                 return self._known[1]
         except FileNotFoundError:
             return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gzip
 import io
+import json
 import os
 import shutil
 import signal
@@ -12,10 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.node.images.making import FILE, INDEX, LINK, Made, Row, encode, layout, saved, sha256, tar
 
 from twinstack.node.images import builtin
@@ -23,6 +27,9 @@ from twinstack.node.images.errors import ImageError, ImageInUse
 from twinstack.node.images.reference import InvalidReference
 from twinstack.node.images.store import Image, ImageStore
 
+FIELDS = st.sampled_from(
+    ["Config", "RepoTags", "Layers", "manifests", "digest", "size", "mediaType", "annotations", "platform", "config"]
+)
 BASE = tar([("bin/app", FILE, b"first"), ("etc/old", FILE, b"")])
 UPPER = tar([("bin/app", FILE, b"second"), ("etc/.wh.old", FILE, b"")])
 
@@ -163,6 +170,42 @@ def test_archives_that_are_refused(store: ImageStore, archive: bytes, why: str) 
     assert [found.names for found in store.images()] == [(builtin.HOST,)]
 
 
+SCALARS = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "x:1", "sha256:" + "a" * 64, "../x", "\0"])
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(FIELDS, v, max_size=3), max_leaves=8)
+
+
+@given(data=st.data())
+def test_whatever_documents_say_is_an_error_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    store = ImageStore(tmp_path_factory.mktemp("fuzz"))
+    made = image()
+    document = json.loads(data.draw(st.sampled_from([made.config, made.manifest])))
+    of_config = "rootfs" in document
+    at = document
+    while isinstance(at, dict) and at:
+        key = data.draw(st.sampled_from(sorted(at)))
+        if not isinstance(at[key], dict | list) or data.draw(st.booleans()):
+            at[key] = data.draw(VALUES)
+            break
+        at = at[key] if isinstance(at[key], dict) else at[key][0]
+    changed = encode(document)
+    known, new = sha256(made.config).encode(), sha256(changed).encode()
+    manifest = made.manifest.replace(known, new) if of_config else changed
+    made.blobs |= {sha256(changed): changed, sha256(manifest): manifest}
+    made.descriptor |= {"digest": sha256(manifest), "size": len(manifest)}
+    with suppress(ImageError):
+        load(store, layout([(made, "x:1")]))
+
+
+@given(listed=VALUES, index=VALUES)
+def test_whatever_an_archive_lists(tmp_path_factory: pytest.TempPathFactory, listed: Any, index: Any) -> None:
+    store = ImageStore(tmp_path_factory.mktemp("fuzz"))
+    for name, document in (("manifest.json", [listed]), ("index.json", index), ("index.json", {"manifests": [listed]})):
+        with pytest.raises(ImageError):
+            load(store, tar([(name, FILE, encode(document)), ("c", FILE, b"{}")]))
+
+
 @pytest.mark.parametrize("field", ["digest", "size", "layers", "config"])
 def test_manifests_that_are_refused(store: ImageStore, field: str) -> None:
     made = image()
@@ -271,8 +314,9 @@ def test_many_bring_in_the_same_at_once(store: ImageStore) -> None:
 
 def test_a_loader_that_is_killed_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
     archive = tmp_path / "x.tar"
-    archive.write_bytes(saved(Made([tar([(f"d{n}/f", FILE, b"") for n in range(20_000)])]), "x:1"))
-    program = "import sys; from pathlib import Path; from twinstack.node.images.store import ImageStore; "
+    archive.write_bytes(saved(Made([tar([(f"d{n}/f", FILE, b"") for n in range(20)])]), "x:1"))
+    program = "import sys, time; from pathlib import Path; from twinstack.node.images import layer; "
+    program += "from twinstack.node.images.store import ImageStore; layer._Layer.finish = lambda own: time.sleep(300); "
     program += "ImageStore(Path(sys.argv[1])).load(Path(sys.argv[2]))"
     loader = subprocess.Popen([sys.executable, "-c", program, str(store.root), str(archive)])
     staging = store.root / "staging"
