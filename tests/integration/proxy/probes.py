@@ -15,7 +15,7 @@ from twinstack.dataplane.model import Protocol
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import namespaces
 
-PATIENCE = 60.0  # seconds for what must be heard of
+PATIENCE = 60.0  # seconds for all that must be heard of
 SILENCE = 0.3  # seconds, after everything else was heard of, in which the others must not be
 BATCH = 3000  # sockets at once
 
@@ -53,9 +53,10 @@ def observe(probes: Sequence[Probe], silent: Collection[int] = ()) -> list[Obser
     """Send every probe. `silent` are the indexes of those that need not be waited for: nothing is expected of them."""
     found: list[Observation] = []
     unawaited = frozenset(silent)
+    deadline = time.monotonic() + PATIENCE
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]
-        found += _Batch(batch, {n - start for n in unawaited if start <= n < start + BATCH}).run()
+        found += _Batch(batch, {n - start for n in unawaited if start <= n < start + BATCH}).run(deadline)
     return found
 
 
@@ -67,11 +68,10 @@ class _Batch:
         self._open: dict[int, tuple[int, socket.socket]] = {}  # by descriptor
         self._poll = select.epoll()
 
-    def run(self) -> list[Observation]:
+    def run(self, deadline: float) -> list[Observation]:
         try:
             for place in dict.fromkeys(probe.place for probe in self._probes):
                 namespaces.inside(place, lambda p=place: self._begin(p))  # type: ignore[misc]
-            deadline = time.monotonic() + PATIENCE
             while self._awaited and time.monotonic() < deadline:
                 self._listen(1.0)
             end = time.monotonic() + SILENCE

@@ -1,4 +1,6 @@
-"""SCTP through Services. Not every kernel has its sockets, so packets are made and read raw (RFC 9260, section 3)."""
+"""What sockets do not send: SCTP through Services, as not every kernel has its sockets (RFC 9260, section 3), and echo
+requests to their addresses.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,9 @@ def init(source: int, destination: int) -> bytes:
 
 
 @contextlib.contextmanager
-def raw(bed: Bed, family: IPFamily, *, on_client: bool) -> Iterator[socket.socket]:
+def raw(bed: Bed, family: IPFamily, *, on_client: bool, protocol: int = SCTP) -> Iterator[socket.socket]:
     place = bed.client if on_client else bed.pods
-    with namespaces.inside(place, lambda: socket.socket(family.af, socket.SOCK_RAW, SCTP)) as sock:
+    with namespaces.inside(place, lambda: socket.socket(family.af, socket.SOCK_RAW, protocol)) as sock:
         sock.settimeout(PATIENCE)
         if on_client:
             sock.bind((CLIENT[family], 0))
@@ -84,6 +86,30 @@ def test_associations_are_sent_to_endpoints_or_refused(bed: Bed, program: Progra
                 assert struct.unpack_from("<I", packet, 8)[0] == checksum(packet[:8] + bytes(4) + packet[12:])
         refused = unreachables(bed.client, family)
         asking.sendto(init(4000, 2906), (cluster_ip(family), 0))  # a port that the Service has not
-        deadline = time.monotonic() + PATIENCE
-        while unreachables(bed.client, family) == refused:
-            assert time.monotonic() < deadline
+        _await_error(bed, family, refused)
+
+
+def _await_error(bed: Bed, family: IPFamily, before: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while unreachables(bed.client, family) == before:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_echo_request_is_refused_at_a_service_and_dropped_where_there_is_none(
+    bed: Bed, program: Program, family: IPFamily
+) -> None:
+    program.put(service("web", *(cluster_ip(each) for each in FAMILIES)))
+    if family is IPFamily.IPV4:
+        protocol, request, reply, start = socket.IPPROTO_ICMP, b"\x08\0\xf7\xfe\0\0\0\1", 0, 20
+    else:
+        protocol, request, reply, start = socket.IPPROTO_ICMPV6, b"\x80\0\0\0\0\0\0\1", 129, 0  # checked by the kernel
+    with raw(bed, family, on_client=True, protocol=protocol) as asking:
+        before = unreachables(bed.client, family)
+        asking.sendto(request, (cluster_ip(family, 99), 0))
+        asking.sendto(request, (cluster_ip(family), 0))
+        _await_error(bed, family, before)
+        asking.sendto(request, (pod(family, 1), 0))
+        while asking.recv(200)[start] != reply:
+            continue
+        assert unreachables(bed.client, family) == before + 1
