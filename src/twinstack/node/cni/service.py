@@ -10,14 +10,17 @@ import asyncio
 import logging
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twinstack.node.cni import plugin
 
 LONGEST_CALL = 8 << 20
+THREADS = 8  # of its own: those of the agent may all be waiting for plugins that have called here
 PATIENCE = 10.0  # seconds for a client to say what it wants
 
 log = logging.getLogger(__name__)
+_workers = ThreadPoolExecutor(THREADS, thread_name_prefix="cni")  # no thread before the first call
 
 
 async def serve(path: Path) -> asyncio.Server:
@@ -52,7 +55,8 @@ async def _on_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             return
         variables, _, configuration = data.partition(b"\0\0")
         environment = dict(part.decode(errors="surrogateescape").split("=", 1) for part in variables.split(b"\0"))
-        made = await asyncio.to_thread(plugin.answer, environment, configuration)
+        loop = asyncio.get_running_loop()
+        made = await loop.run_in_executor(_workers, plugin.answer, environment, configuration)
         log.debug("%s %s: %d", environment.get("CNI_COMMAND"), environment.get("CNI_CONTAINERID"), made.code)
         writer.write(b"%d" % made.code + made.text)
         await writer.drain()

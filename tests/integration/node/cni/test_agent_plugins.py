@@ -22,13 +22,19 @@ from twinstack.client.rest import Client
 from twinstack.node.cni.install import install
 
 V4, V6 = "10.9.0.0/24", "fd00:9::/64"
+PASS_ON = """python3 -c 'import json, sys; json.dump(json.load(sys.stdin)["prevResult"], sys.stdout)'
+"""
 RECORDER = """#!/bin/sh
 # A plugin behind another one: notes how it was called, and passes the result on.
 input=$(cat)
 echo "$CNI_COMMAND $CNI_ARGS $CNI_IFNAME" >>{log}
 printf '%s\\n' "$input" >>{log}.json
 [ "$CNI_COMMAND" = ADD ] || exit 0
-python3 -c 'import json, sys; json.dump(json.loads(sys.argv[1])["prevResult"], sys.stdout)' "$input"
+printf '%s' "$input" | """
+SLOW = """#!/bin/sh
+# A plugin that takes its time, until there is a file beside it.
+[ "$CNI_COMMAND" = ADD ] || exit 0
+for _ in $(seq 600); do [ ! -e "$0.quick" ] || break; sleep 0.1; done
 """
 
 
@@ -42,7 +48,7 @@ class Plugins:
         socket = directory / "cni.sock"
         install(self.bin, str(socket))
         recorder = self.bin / "recorder"
-        recorder.write_text(RECORDER.format(log=self.log))
+        recorder.write_text(RECORDER.format(log=self.log) + PASS_ON)
         recorder.chmod(recorder.stat().st_mode | stat.S_IXUSR)
         self.machine.agent_flags = [
             "--network-plugin=cni",
@@ -165,6 +171,32 @@ def test_a_failing_plugin_is_told_and_leaves_nothing(plugins: Plugins) -> None:
     plugins.ready("False")
 
 
+def test_an_agent_that_is_killed_while_a_plugin_works(plugins: Plugins) -> None:
+    """What was begun is undone by the next agent, from what was written down before the first plugin ran."""
+    machine = plugins.machine
+    network = plugins.bridge("10.6.0.0/24", "fd00:6::/64", name="slow", bridge="br2")
+    network["plugins"].append({"type": "slow"})
+    slow = plugins.bin / "slow"
+    slow.write_text(SLOW + PASS_ON)
+    slow.chmod(0o755)
+    plugins.put("10-a.conflist", network)
+    plugins.ready("True")
+    machine.create("caught", {"command": ["sh", "-c", LOOP]})
+    machine.create("gone", {"command": ["sh", "-c", LOOP]})
+    plugins.until(lambda: len(plugins.held("slow")) == 4, "both pods to have addresses")
+    machine.kill_agent(signal.SIGKILL)
+    machine.delete("gone", grace=0)
+    Path(f"{slow}.quick").touch()
+    machine.start_agent()
+    machine.pod("caught", is_running, "to run in the end")
+    plugins.until(lambda: len(plugins.held("slow")) == 2, "the addresses that nobody has to be free")
+    machine.end("caught", grace=0)
+    plugins.until(lambda: not plugins.held("slow"), "all addresses to be free")
+    assert os.listdir(machine.root / "cni") == []
+    os.unlink(plugins.configurations / "10-a.conflist")
+    plugins.ready("False")
+
+
 def test_our_own_plugin_with_the_nodes_ranges(plugins: Plugins) -> None:
     machine = plugins.machine
 
@@ -182,6 +214,11 @@ def test_our_own_plugin_with_the_nodes_ranges(plugins: Plugins) -> None:
     machine.kill_agent(signal.SIGKILL)
     machine.start_agent()
     machine.pod("own", has("10.9.0.2", "fd00:9::2"), "to go on")
-    machine.end("own", grace=0)
+    crowd = [f"own-{number}" for number in range(12)]  # more than the agent has threads for plugins
+    for name in crowd:
+        machine.create(name, {"command": ["sh", "-c", LOOP]})
+    for name in crowd:
+        machine.pod(name, is_running, "to run among others")
+    machine.end("own", *crowd, grace=0)
     plugins.until(lambda: not [n for n in os.listdir(plugins.store / "own") if ":" in n], "the lease to end")
     os.unlink(plugins.configurations / "10-own.conflist")
