@@ -220,6 +220,11 @@ def internal_error(message: str) -> StatusError:
     )
 
 
+def too_many_requests(message: str, cause: JSON, retry_after: int | None = None) -> StatusError:
+    """`retry_after` in seconds; `cause` is a StatusCause."""
+    return StatusError(429, "TooManyRequests", message, details={"causes": [cause]}, retry_after=retry_after)
+
+
 def expired(message: str) -> StatusError:
     return StatusError(410, "Expired", message)
 

@@ -23,6 +23,7 @@ from twinstack.api.core import (
 from twinstack.api.discovery import EndpointSlice
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
+from twinstack.api.policy import PodDisruptionBudget
 from twinstack.api.rbac import ClusterRole
 from twinstack.api.replication import ReplicationController
 from twinstack.api.resources import Resource, resource
@@ -62,4 +63,5 @@ CERTIFICATE_SIGNING_REQUESTS = Kind(
     resource("certificates.k8s.io", "certificatesigningrequests"), CertificateSigningRequest
 )
 CLUSTER_ROLES = Kind(resource("rbac.authorization.k8s.io", "clusterroles"), ClusterRole)
+POD_DISRUPTION_BUDGETS = Kind(resource("policy", "poddisruptionbudgets"), PodDisruptionBudget)
 LEASES = Kind(resource("coordination.k8s.io", "leases"), Lease)

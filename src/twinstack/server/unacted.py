@@ -13,7 +13,7 @@ from twinstack.api.resources import Resource
 _UNENFORCED = "{} is stored but not enforced by this cluster"
 _UNCONTROLLED = "{} is stored, but this cluster has no controller that acts on it"
 
-_POLICIES = frozenset({"networkpolicies.networking.k8s.io", "poddisruptionbudgets.policy"})
+_POLICIES = frozenset({"networkpolicies.networking.k8s.io"})
 _OWN = frozenset(
     {
         "flowschemas.flowcontrol.apiserver.k8s.io",
