@@ -17,7 +17,6 @@ _UNACTED = (
     "persistentvolumes",
     "horizontalpodautoscalers.autoscaling",
     "networkpolicies.networking.k8s.io",
-    "poddisruptionbudgets.policy",
     "csidrivers.storage.k8s.io",
     "storageclasses.storage.k8s.io",
     "volumeattachments.storage.k8s.io",
