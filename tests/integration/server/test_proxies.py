@@ -258,7 +258,8 @@ def test_both_families(namespace: Path) -> None:
     async def work(front: Site) -> None:
         hosts = set()
         for _ in range(40):
-            _, _, body = await front.ask("GET", "/api/v1/namespaces/ns/services/web/proxy/")
+            status, head, body = await front.ask("GET", "/api/v1/namespaces/ns/services/web/proxy/")
+            assert status == 200, head + body.decode()
             hosts.add(next(line for line in body.split(b"\r\n") if b"Host: " in line).split(b"Host: ")[1])
         assert hosts == {b"10.244.0.2:8080", b"[fd00:10:244::2]:8080"}
         _, _, body = await front.ask("GET", f"{PODS}/six/proxy/")
