@@ -51,11 +51,15 @@ class Held(NamedTuple):
 
 
 class Steady:
-    """Begins `rate` flows a second to each destination while it is entered; `flows` are those that came to an end."""
+    """Begins `rate` flows a second to each destination while it is entered; `flows` are those that came to an end.
 
-    def __init__(self, bed: Bed, destinations: list[Destination], rate: float) -> None:
+    They come from the client, each from an address and port of its own, or else from the node.
+    """
+
+    def __init__(self, bed: Bed, destinations: list[Destination], rate: float, *, on_node: bool = False) -> None:
         self.flows: list[Flow] = []
         self._bed = bed
+        self._on_node = on_node
         self._destinations = destinations
         self._interval = 1 / rate
         self._open: dict[int, tuple[Flow, socket.socket]] = {}  # by descriptor, oldest first
@@ -81,7 +85,7 @@ class Steady:
     def _run(self) -> None:
         self._poll = select.epoll()
         try:
-            namespaces.enter(self._bed.client)
+            namespaces.enter(self._bed.node if self._on_node else self._bed.client)
             self._work()
         except BaseException as error:  # noqa: BLE001 - raised when the block is left
             self._failure = error
@@ -112,7 +116,8 @@ class Steady:
         self._open[sock.fileno()] = (flow, sock)
         if is_stream:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        sock.bind(self._bed.fresh_source(destination.family))
+        if not self._on_node:
+            sock.bind(self._bed.fresh_source(destination.family))
         code = sock.connect_ex(destination[:2])
         if code not in (0, errno.EINPROGRESS):
             self._end(sock, error=os.strerror(code))
