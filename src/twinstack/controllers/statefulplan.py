@@ -65,7 +65,8 @@ class _Step:
         for ordinal in sorted(left_over, reverse=True):
             pod = self._present[ordinal]
             if not self._doomed(pod):
-                if self._ordered and not self._is_available(pod) and ordinal != self._first_unhealthy:
+                waits = not self._is_available(pod) and not is_finished(pod) and ordinal != self._first_unhealthy
+                if self._ordered and waits:
                     return False
                 self.plan.delete.append(pod)
                 self.plan.condemned.append(pod)
@@ -145,7 +146,7 @@ def status_of(
         conditions=owner.status.conditions,
     )
     rolls = owner.spec.update_strategy.get("type") != "OnDelete"
-    if rolls and status.updated_replicas == status.replicas == status.ready_replicas:
+    if rolls and status.updated_replicas == status.replicas == status.ready_replicas == len(wanted(owner)):
         status.current_replicas, status.current_revision = status.updated_replicas, update
     return status
 
