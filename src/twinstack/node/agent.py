@@ -82,22 +82,25 @@ class Agent:
         self.runtime = runtime
         self._images = images
         self._client = client
+        problem = "the Node has no podCIDRs yet"
         self._built_in: PodNetwork | None = None
         self._plugins: PluginNetwork | None = None
         self.network: Network
         if settings.plugins is None:
             self.network = self._built_in = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
         else:
-            from twinstack.node.cni.network import PluginNetwork  # rarely needed
+            from twinstack.node.cni.following import NOT_INITIALIZED  # rarely needed
+            from twinstack.node.cni.network import PluginNetwork
 
             path = settings.plugins.executables
             self.network = self._plugins = PluginNetwork(settings.root_dir / "cni", settings.netns_prefix, path)
+            problem = NOT_INITIALIZED
         self._events = EventRecorder(client, "kubelet", settings.node_name)
         self._pod_informer = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
         self._node_informer = Informer(client, NODES)
         self._links = ServiceLinks(client)
         self._routes: NodeRoutes | None = None
-        self._network_problem: Waiting | None = Waiting("NetworkPluginNotReady", "the Node has no podCIDRs yet")
+        self._network_problem: Waiting | None = Waiting("NetworkPluginNotReady", problem)
         self._pod_cidrs: list[str] = []
         self.pods: dict[str, core.Pod] = {}  # by uid
         self._workers: dict[str, PodWorker] = {}

@@ -28,6 +28,9 @@ def take(configuration: Configuration, call: Invocation, note: Note) -> list[IP]
     """
     if not configuration.sets:
         raise CniError(INVALID_CONFIGURATION, "no IP ranges specified")
+    for address in configuration.requested:
+        if address.family not in {ranges.family for ranges in configuration.sets}:
+            raise CniError(INVALID_CONFIGURATION, f"requested address {address} is not of a family of the network")
     holder = Holder(call.container, call.interface)
     with locked(directory(configuration), lambda: find_in_use(configuration)) as leases:
         refuse_second(leases, holder, configuration.name)

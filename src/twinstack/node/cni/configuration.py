@@ -49,7 +49,7 @@ class Configuration(NamedTuple):
     requested: tuple[Address, ...] = ()
     mac: bytes | None = None
     ports: tuple[PortMapping, ...] = ()
-    valid: tuple[Holder, ...] = ()  # of GC: all other attachments are to go
+    valid: tuple[Holder, ...] | None = None  # of GC: all other attachments are to go
 
     @property
     def is_for_ipam(self) -> bool:
@@ -67,7 +67,7 @@ def parse(text: bytes, arguments: Mapping[str, str]) -> Configuration:
         data = json.loads(text)
         if not isinstance(data, dict):
             raise ValueError("it is no object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CniError(UNDECODABLE, "could not parse the network configuration", str(error)) from None
     version = check_version(data.get("cniVersion") or "0.1.0")
     try:
@@ -108,7 +108,7 @@ def _parse(data: dict[str, Any], version: str, arguments: Mapping[str, str]) -> 
         requested=tuple(Address.parse(text.partition("/")[0]) for text in given if text),
         mac=bytes.fromhex(mac.replace(":", "")) if mac else None,
         ports=tuple(_port(entry) for entry in runtime.get("portMappings") or ()),
-        valid=tuple(Holder(e["containerID"], e["ifname"]) for e in data.get("cni.dev/valid-attachments") or ()),
+        valid=_holders(data["cni.dev/valid-attachments"]) if "cni.dev/valid-attachments" in data else None,
     )
 
 
@@ -116,6 +116,10 @@ def _routes(entries: Sequence[Mapping[str, Any]]) -> tuple[Route, ...]:
     return tuple(
         Route(CIDR.parse(entry["dst"]), Address.parse(entry["gw"]) if entry.get("gw") else None) for entry in entries
     )
+
+
+def _holders(entries: Sequence[Mapping[str, str]] | None) -> tuple[Holder, ...]:
+    return tuple(Holder(entry["containerID"], entry["ifname"]) for entry in entries or ())
 
 
 def _camel(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,9 @@ def test_gc_removes_what_is_not_valid(site: Site) -> None:
     assert [name.split(":")[0] for name in site.leases()] == ["b"]
     assert len(site.links()) == 2
     assert len(site.leases("others")) == 1
+    with pytest.raises(Refused, match="valid-attachments is missing"):  # nothing is valid? nobody said so
+        site.call("GC", config)
+    assert len(site.leases()) == 1
 
 
 def test_lost_leases_are_found_again_in_the_kernel(site: Site) -> None:
@@ -195,6 +198,9 @@ def test_what_runtimes_may_ask_for(site: Site) -> None:
         site.call("ADD", config, "b")
     config["runtimeConfig"]["ips"] = ["10.99.0.1"]
     with pytest.raises(Refused, match=r"requested address 10\.99\.0\.1 is not in 10\.7\.0\.0/24"):
+        site.call("ADD", config, "b")
+    config["runtimeConfig"] = {"ips": ["fd00::1"]}
+    with pytest.raises(Refused, match="not of a family of the network"):
         site.call("ADD", config, "b")
     assert len(site.leases()) == 1
 
@@ -322,7 +328,7 @@ def test_killed_at_any_moment_nothing_leaks(site: Site) -> None:
         if turn % 3:
             site.call("DEL", config, "a")
         else:
-            site.call("GC", config)
+            site.call("GC", config | {"cni.dev/valid-attachments": []})
         assert site.leases() == site.links() == []
 
 

@@ -127,7 +127,12 @@ def test_answers_without_a_call_that_makes_sense() -> None:
     made = plugin.answer({"CNI_COMMAND": "VERSION"}, b'{"cniVersion": "0.4.0"}')
     assert (made.code, json.loads(made.text)["cniVersion"]) == (0, "0.4.0")
     assert json.loads(made.text)["supportedVersions"] == list(VERSIONS)
-    for text, code in ((b"{", errors.UNDECODABLE), (b"[]", errors.UNDECODABLE), (b"{}", errors.INCOMPATIBLE_VERSION)):
+    for text, code in (
+        (b"{", errors.UNDECODABLE),
+        (b"[" * 100_000, errors.UNDECODABLE),
+        (b"[]", errors.UNDECODABLE),
+        (b"{}", errors.INCOMPATIBLE_VERSION),
+    ):
         made = plugin.answer(ADD, text)
         assert (made.code, json.loads(made.text)["code"]) == (1, code)
 
