@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from twinstack.api.errors import FieldError, invalid, required
+from twinstack.api.errors import FieldError, invalid, invalid_object, required
 from twinstack.api.metadata import IMMUTABLE
 from twinstack.api.networking import IPAddressSpec, ParentReference
 from twinstack.api.validation import canonical_ip, dns_subdomain, each, path_segment
@@ -59,6 +59,12 @@ def allocated_address(address: Address, namespace: str, service: str, now: str) 
         return msgspec.json.encode(record)
 
     return encode
+
+
+def record_refusal(address: Address, namespace: str, service: str) -> str:
+    """Why the record of an address cannot be made for a Service of that name; empty if it can."""
+    errors = _parent(ParentReference(resource="services", namespace=namespace, name=service))
+    return invalid_object("IPAddress", str(address), errors, "networking.k8s.io").message if errors else ""
 
 
 def belongs_to(record: JSON, namespace: str, service: str) -> bool:

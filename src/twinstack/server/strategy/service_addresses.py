@@ -58,11 +58,18 @@ class AddressPlan:
     """Addresses that one request takes and gives back.
 
     What the plan releases stays taken for its own choices: it is free only once the write has succeeded.
+    `refusal` says why an address cannot be recorded for this Service: its name is judged nowhere before.
     """
 
-    def __init__(self, ranges: list[ServiceRange], is_taken: Callable[[Address], bool]) -> None:
+    def __init__(
+        self,
+        ranges: list[ServiceRange],
+        is_taken: Callable[[Address], bool],
+        refusal: Callable[[Address], str] = lambda _: "",
+    ) -> None:
         self.ranges = ranges
         self.is_taken = is_taken
+        self.refusal = refusal
         self.taken: list[Address] = []
         self.released: list[Address] = []
 
@@ -70,18 +77,25 @@ class AddressPlan:
         """Raises RefusedError."""
         if not any(r.cidr.family is address.family and r.bands.holds(address.value) for r in self.ranges):
             raise RefusedError("the provided network does not match the current range")
+        self._record(address)
         if self.is_taken(address):
             raise RefusedError("provided IP is already allocated")
         self.taken.append(address)
 
+    def _record(self, address: Address) -> None:
+        refusal = self.refusal(address)
+        if refusal:
+            raise RefusedError(refusal)
+
     def take_any(self, family: IPFamily) -> Address | None:
-        """A free address of `family`, or None."""
+        """A free address of `family`, or None. Raises RefusedError when the Service can have none."""
         ranges = [r for r in self.ranges if r.cidr.family is family]
         random.shuffle(ranges)
         for found in ranges:
             value = found.bands.choose(lambda number: self.is_taken(Address(family, number)))
             if value is not None:
                 address = Address(family, value)
+                self._record(address)
                 self.taken.append(address)
                 return address
         return None
@@ -118,15 +132,20 @@ def _fill(name: str, new: ServiceSpec, plan: AddressPlan, start: int) -> list[Fi
     new.cluster_ips += [""] * (len(new.ip_families) - len(new.cluster_ips))
     for index in range(start, len(new.ip_families)):
         text = new.cluster_ips[index]
-        if not text:
-            address = plan.take_any(IPFamily(new.ip_families[index]))
-            if address is None:
-                raise internal_error(f'failed to allocate a serviceIP for Service "{name}": range is full')
-            new.cluster_ips[index] = str(address)
-            continue
         try:
-            plan.take(Address.parse(text))
+            if text:
+                plan.take(Address.parse(text))
+            else:
+                new.cluster_ips[index] = _chosen(name, plan, IPFamily(new.ip_families[index]))
         except RefusedError as error:
-            return [invalid("spec.clusterIPs", new.cluster_ips, f"failed to allocate IP {text}: {error}")]
+            asked = f"IP {text}" if text else "IP"
+            return [invalid("spec.clusterIPs", new.cluster_ips, f"failed to allocate {asked}: {error}")]
     new.cluster_ip = new.cluster_ips[0]
     return []
+
+
+def _chosen(name: str, plan: AddressPlan, family: IPFamily) -> str:
+    address = plan.take_any(family)
+    if address is None:
+        raise internal_error(f'failed to allocate a serviceIP for Service "{name}": range is full')
+    return str(address)

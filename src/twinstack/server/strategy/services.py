@@ -24,7 +24,7 @@ from twinstack.ip import Address
 from twinstack.server.strategy import service_defaults as defaults
 from twinstack.server.strategy import service_traits as traits
 from twinstack.server.strategy.base import JSON, Change, Reader, Strategy, WriteContext
-from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to
+from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to, record_refusal
 from twinstack.server.strategy.service_addresses import AddressPlan, plan_addresses, ready_ranges
 from twinstack.server.strategy.service_dry_run import RehearsedAddresses, RehearsedPorts
 from twinstack.server.strategy.service_families import assign_families
@@ -66,7 +66,11 @@ class _Plan:
         families = traits.configured_families(ctx.config.service_ranges)
         ranges = [r for r in ready_ranges(reader.list(_SERVICE_CIDRS)) if r.cidr.family in families]
         addresses, ports = (RehearsedAddresses, RehearsedPorts) if ctx.dry_run else (AddressPlan, PortPlan)
-        self.addresses = addresses(ranges, lambda address: reader.exists(_address_key(address)))
+        self.addresses = addresses(
+            ranges,
+            lambda address: reader.exists(_address_key(address)),
+            lambda address: record_refusal(address, self._meta["namespace"], self._meta.get("name", "")),
+        )
         self.ports = ports(ctx.config.node_ports, lambda port: reader.exists(port_key(port)))
 
     def allocate(self, new: ServiceSpec, old: ServiceSpec | None) -> list[FieldError]:

@@ -291,3 +291,29 @@ def test_a_node_port_outside_the_range_stays_with_a_service_that_named_it_as_ext
     assert server.patch("a", {"spec": {"type": "NodePort"}})["spec"]["ports"][0]["nodePort"] == 99
     assert server.patch("a", {"spec": {"type": "ClusterIP"}})["spec"]["type"] == "ClusterIP"
     assert_nothing_lost(server)
+
+
+@pytest.mark.parametrize(
+    ("name", "cluster_ip", "asked", "problem"),
+    [
+        ("", None, "IP", "Required value"),
+        ("a/b", None, "IP", "Invalid value: \"a/b\": may not contain '/'"),
+        ("a%b", "10.96.9.9", "IP 10.96.9.9", "Invalid value: \"a%b\": may not contain '%'"),
+        ("..", "10.96.9.9", "IP 10.96.9.9", "Invalid value: \"..\": may not be '..'"),
+    ],
+)
+def test_a_name_that_no_record_can_have_is_refused_with_the_address(
+    name: str, cluster_ip: str | None, asked: str, problem: str
+) -> None:
+    """Addresses come before names; a dry run makes no record, and a headless Service needs none."""
+    server = Server("v4")
+    spec: JSON = {"ports": [{"port": 80}]} | ({"clusterIP": cluster_ip} if cluster_ip else {})
+    with pytest.raises(StatusError) as caught:
+        server.create(body(name, spec))
+    shown = json.dumps([cluster_ip or ""])
+    said = caught.value.message
+    assert f"spec.clusterIPs: Invalid value: {shown}: failed to allocate {asked}: IPAddress.networking.k8s.io" in said
+    assert said.endswith(f" is invalid: spec.parentRef.name: {problem}")
+    for other, dry_run in ((spec, True), (spec | {"clusterIP": "None"}, False)):
+        with pytest.raises(StatusError, match=r"is invalid: metadata\.name: ") as caught:
+            server.create(body(name, dict(other)), dry_run=dry_run)
