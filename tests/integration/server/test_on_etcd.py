@@ -14,7 +14,7 @@ from twinstack.api.errors import StatusError
 from twinstack.api.resources import RESOURCES, resource
 from twinstack.ip import CIDR, Address
 from twinstack.server import serverleases
-from twinstack.server.kubernetes_service import ServerEndpoints, ensure_service
+from twinstack.server.kubernetes_service import DefaultRanges, ServerEndpoints, ensure_service
 from twinstack.server.messages import Route, UserInfo
 from twinstack.server.registry import Registry
 from twinstack.server.strategy.base import ServerConfig
@@ -28,7 +28,12 @@ JSON = dict[str, Any]
 ADMIN = UserInfo("admin")
 CONFIG_MAPS, SERVICES = resource("", "configmaps"), resource("", "services")
 SLICES, PODS = resource("discovery.k8s.io", "endpointslices"), resource("", "pods")
-SERVICE_CIDRS = resource("networking.k8s.io", "servicecidrs")
+SERVICE_CIDRS, IP_ADDRESSES = (
+    resource("networking.k8s.io", "servicecidrs"),
+    resource("networking.k8s.io", "ipaddresses"),
+)
+EVENTS = resource("", "events")
+RANGES = ("10.96.0.0/29", "fd00:96::/112")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +42,9 @@ def servers() -> Iterator[Etcd]:
         yield it
 
 
-def config(address: str) -> ServerConfig:
+def config(address: str, *ranges: str) -> ServerConfig:
     return ServerConfig(
-        service_ranges=(CIDR.parse("10.96.0.0/16"),),
+        service_ranges=tuple(CIDR.parse(text) for text in ranges),
         node_ports=range(30000, 32768),
         secure_port=6443,
         advertise_addresses=(Address.parse(address),),
@@ -48,8 +53,10 @@ def config(address: str) -> ServerConfig:
 
 
 @asynccontextmanager
-async def opened(store: Etcd, prefix: str, address: str = "192.0.2.1") -> AsyncIterator[Registry]:
-    registry = Registry(EtcdStore(endpoints_of(store.servers), prefix), config(address))
+async def opened(
+    store: Etcd, prefix: str, address: str = "192.0.2.1", ranges: tuple[str, ...] = RANGES[:1]
+) -> AsyncIterator[Registry]:
+    registry = Registry(EtcdStore(endpoints_of(store.servers), prefix), config(address, *ranges))
     try:
         await registry.open()
         yield registry
@@ -165,6 +172,59 @@ def test_servers_that_die_leave_the_endpoints(servers: Etcd, monkeypatch: pytest
             await endpoints[1].leave()
             await one.current()
             assert shown(one) == ["192.0.2.1", "192.0.2.3"]
+
+    run(work)
+
+
+def test_servers_of_other_flags_share_what_ranges_there_are(servers: Etcd) -> None:
+    """As while a cluster gets its second family: one server has been started anew, the other not yet."""
+
+    async def work() -> None:
+        async with (
+            opened(servers, "/f", "192.0.2.1") as old,
+            opened(servers, "/f", "192.0.2.2", RANGES) as new,
+        ):
+            looks = [DefaultRanges(registry, registry.config) for registry in (old, new)]
+            for _ in range(3):
+                for look in looks:
+                    await look.ensure()
+                    await asyncio.gather(old.current(), new.current())
+            settled = old.cache.revision
+            for look in looks:
+                await look.ensure()
+            assert old.cache.revision == settled  # they do not undo each other's work
+            cidr = old.reader.get(SERVICE_CIDRS, "", "kubernetes")
+            assert cidr
+            assert cidr["spec"]["cidrs"] == list(RANGES)
+            (event,) = old.reader.list(EVENTS)
+            assert event["reason"] == "KubernetesDefaultServiceCIDRInconsistent"
+
+            async def service(registry: Registry, name: str) -> list[str]:
+                spec = {"ports": [{"port": 80}], "ipFamilyPolicy": "PreferDualStack"}
+                made = await registry.create(
+                    Route(SERVICES, "default"), {"metadata": {"name": name}, "spec": spec}, ADMIN
+                )
+                return list(made.object["spec"]["clusterIPs"])
+
+            made = await asyncio.gather(*(service((old, new)[i % 2], f"s{i}") for i in range(6)))
+            assert sorted(map(len, made)) == [1, 1, 1, 2, 2, 2]  # by who was asked
+            with pytest.raises(StatusError, match="range is full"):
+                await service(old, "more")
+            body = {
+                "metadata": {"name": "wider", "finalizers": ["example.com/hold"]},
+                "spec": {"cidrs": ["10.97.0.0/28"]},
+            }
+            await new.create(Route(SERVICE_CIDRS), body, ADMIN)
+            await old.current()
+            assert (await service(old, "more"))[0].startswith("10.97.0.")
+            await old.delete(Route(SERVICE_CIDRS, name="wider"), ADMIN)
+            await new.current()
+            with pytest.raises(StatusError, match="range is full"):
+                await service(new, "most")
+            await old.current()
+            held = [ip for each in old.reader.list(SERVICES) for ip in each["spec"]["clusterIPs"]]
+            assert len(set(held)) == len(held) == 10
+            assert {record["metadata"]["name"] for record in old.reader.list(IP_ADDRESSES)} == set(held)
 
     run(work)
 
