@@ -24,6 +24,7 @@ PRIVATE = 0x40000
 SLAVE = 0x80000
 
 _DETACH = 2
+_LONGEST_OPTIONS = 4000  # the kernel takes one page of them; descriptors stand for the names of many layers
 _AT_FDCWD = ctypes.c_int(-100)
 _OPEN_TREE_CLONE = 1
 _MOVE_EMPTY_PATH = 4
@@ -119,11 +120,21 @@ def is_directory(tree: int) -> bool:
 
 
 def overlay(target: str, lower: str, upper: str, work: str, flags: int = 0) -> None:
-    """Mount `lower` at `target` so that writes go to `upper`; `work` is an empty directory beside it."""
-    for path in (lower, upper, work):
+    """Mount `lower`, directories with colons between them, the highest first, at `target` so that writes go to `upper`;
+    `work` is an empty directory beside it."""
+    for path in (*lower.split(":"), upper, work):
         if "," in path or ":" in path or "\\" in path:
             raise ValueError(f"overlay cannot use a path with a comma, colon or backslash: {path}")
-    mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir={upper},workdir={work}")
+    above = f"upperdir={upper},workdir={work}"
+    layers: list[int] = []
+    try:
+        if len(os.fsencode(lower + above)) > _LONGEST_OPTIONS:
+            layers.extend(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lower.split(":"))
+            lower = ":".join(f"/proc/self/fd/{layer}" for layer in layers)
+        mount("overlay", target, "overlay", flags, f"lowerdir={lower},{above}")
+    finally:
+        for layer in layers:
+            os.close(layer)
 
 
 def unmount(target: str) -> None:
