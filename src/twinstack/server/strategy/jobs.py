@@ -11,7 +11,7 @@ from twinstack.api import cronschedules
 from twinstack.api.errors import FieldError, invalid, not_supported, required
 from twinstack.api.metadata import immutable
 from twinstack.api.validation import dns_label, domain_path, non_negative
-from twinstack.server.strategy import pod_templates
+from twinstack.server.strategy import job_policies, pod_templates
 from twinstack.server.strategy.base import Strategy, WriteContext
 from twinstack.server.strategy.label_selectors import selector_errors
 from twinstack.server.strategy.pod_defaults import default_pod_spec
@@ -26,7 +26,15 @@ _MODES = ("NonIndexed", "Indexed")
 _RESTARTS = ("OnFailure", "Never")
 _CONCURRENCY = ("Allow", "Forbid", "Replace")
 _FIXED = ("completionMode", "podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "managedBy")
-_COUNTS = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
+_COUNTS = (
+    "parallelism",
+    "completions",
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "ttlSecondsAfterFinished",
+    "backoffLimitPerIndex",
+    "maxFailedIndexes",
+)
 _PLACEMENT = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
 _MAX_CRON_NAME = 52  # the name of a Job adds eleven characters
 _MAX_INT32 = 2**31 - 1
@@ -111,6 +119,10 @@ def _job_errors(spec: JSON, field: str) -> list[FieldError]:
         errors.append(not_supported(f"{field}.completionMode", mode, _MODES))
     if mode == "Indexed" and "completions" not in spec:
         errors.append(required(f"{field}.completions", "when completion mode is Indexed"))
+    errors += job_policies.index_errors(spec, field)
+    errors += job_policies.failure_policy_errors(spec, f"{field}.podFailurePolicy")
+    errors += job_policies.success_policy_errors(spec, f"{field}.successPolicy")
+    errors += job_policies.replacement_errors(spec, f"{field}.podReplacementPolicy")
     if "managedBy" in spec:
         errors += domain_path(f"{field}.managedBy", spec["managedBy"])
     template = spec["template"]
@@ -121,6 +133,8 @@ def _job_errors(spec: JSON, field: str) -> list[FieldError]:
         errors.append(required(at, 'valid values: "OnFailure", "Never"'))
     elif policy not in _RESTARTS:
         errors.append(not_supported(at, policy, _RESTARTS))
+    elif policy != "Never" and "podFailurePolicy" in spec:
+        errors.append(invalid(at, policy, 'only "Never" is supported when podFailurePolicy is specified'))
     return errors
 
 

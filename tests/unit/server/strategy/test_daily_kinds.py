@@ -178,6 +178,117 @@ def test_rules_of_jobs(spec: JSON, listed: str) -> None:
     assert any(message.startswith(listed) for message in refusal(JOBS, job(**spec)))
 
 
+INDEXED: JSON = {"completionMode": "Indexed", "completions": 3}
+EXIT: JSON = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 3]}}
+_HEAD = "spec.podFailurePolicy.rules[0]"
+
+
+def failing(*changes: JSON, **spec: Any) -> JSON:
+    """The spec of a Job with one rule about failed Pods."""
+    rule = copy.deepcopy(EXIT)
+    for change in changes:
+        rule |= change
+    return {"podFailurePolicy": {"rules": [rule]}} | spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"),
+        (
+            INDEXED | {"maxFailedIndexes": 1},
+            "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+        ),
+        (
+            INDEXED | {"backoffLimitPerIndex": 1, "maxFailedIndexes": 4},
+            "spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions",
+        ),
+        (
+            INDEXED | {"completions": 100001, "backoffLimitPerIndex": 1},
+            "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+        ),
+        (
+            INDEXED | {"parallelism": 100001},
+            (
+                "spec.parallelism: Invalid value: 100001: "
+                "must be less than or equal to 100000 when completion mode is Indexed"
+            ),
+        ),
+        (
+            failing({"action": "FailIndex"}),
+            f'{_HEAD}.action: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set',
+        ),
+        (
+            failing({"onExitCodes": {"operator": "In", "values": [0]}}),
+            f"{_HEAD}.onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator",
+        ),
+        (
+            failing({"onExitCodes": {"operator": "In", "values": [3, 1]}}),
+            f"{_HEAD}.onExitCodes.values: Invalid value: [3,1]: must be ordered",
+        ),
+        (
+            failing({"onExitCodes": {"operator": "In", "values": [3, 3]}}),
+            f"{_HEAD}.onExitCodes.values[1]: Duplicate value: 3",
+        ),
+        (
+            failing({"onExitCodes": {"operator": "In", "values": [3], "containerName": "x"}}),
+            (
+                f'{_HEAD}.onExitCodes.containerName: Invalid value: "x": '
+                "must be one of the container or initContainer names in the pod template"
+            ),
+        ),
+        (
+            failing({"onPodConditions": [{"type": "T", "status": "True"}]}),
+            f"{_HEAD}: Invalid value: specifying both OnExitCodes and OnPodConditions is not supported",
+        ),
+        (
+            failing(template=template(restartPolicy="OnFailure")),
+            (
+                'spec.template.spec.restartPolicy: Invalid value: "OnFailure": '
+                'only "Never" is supported when podFailurePolicy is specified'
+            ),
+        ),
+        (
+            failing(podReplacementPolicy="TerminatingOrFailed"),
+            'spec.podReplacementPolicy: Unsupported value: "TerminatingOrFailed": supported values: "Failed"',
+        ),
+        (
+            {"successPolicy": {"rules": [{"succeededCount": 1}]}},
+            'spec.successPolicy: Invalid value: {"rules":[{"succeededCount":1}]}: requires indexed completion mode',
+        ),
+        (
+            INDEXED | {"successPolicy": {"rules": [{}]}},
+            (
+                "spec.successPolicy.rules[0]: Required value: "
+                "at least one of succeededCount or succeededIndexes must be specified"
+            ),
+        ),
+        (
+            INDEXED | {"successPolicy": {"rules": [{"succeededIndexes": "0-3"}]}},
+            (
+                'spec.successPolicy.rules[0].succeededIndexes: Invalid value: "0-3": '
+                'error parsing succeededIndexes: too large index: "3"'
+            ),
+        ),
+        (
+            INDEXED | {"successPolicy": {"rules": [{"succeededIndexes": "0-1", "succeededCount": 3}]}},
+            (
+                "spec.successPolicy.rules[0].succeededCount: Invalid value: 3: must be less than or equal to 2 "
+                "(the number of indexes in the specified succeededIndexes field)"
+            ),
+        ),
+    ],
+)
+def test_policies_of_jobs(spec: JSON, expected: str) -> None:
+    assert refusal(JOBS, job(**spec)) == [expected]
+
+
+def test_policies_of_jobs_that_are_well() -> None:
+    assert refusal(JOBS, job(**failing())) == []
+    well = {"backoffLimitPerIndex": 1, "maxFailedIndexes": 3, "successPolicy": {"rules": [{"succeededIndexes": "0,2"}]}}
+    assert refusal(JOBS, job(**failing({"action": "FailIndex"}, **INDEXED, **well))) == []
+
+
 def test_what_of_a_job_may_change() -> None:
     old = create(JOBS, job(suspend=True)).object
     placed = copy.deepcopy(old)
