@@ -34,6 +34,7 @@ class Cluster:
         self.name = name
         self.home = home
         self.paths = ClusterPaths(name, home / name)
+        self.prefix: tuple[str, ...] = ()  # of each command: where it runs
         self.environment = {**os.environ, "TWINSTACK_HOME": str(home), "KUBECONFIG": str(self.paths.kubeconfig)}
 
     def up(self, *flags: str, expect: int = 0) -> str:
@@ -82,7 +83,7 @@ class Cluster:
 
     def _run(self, words: list[str], *, stdin: str | None = None, expect: int = 0) -> str:
         done = subprocess.run(
-            words,
+            [*self.prefix, *words],
             input=stdin,
             env=self.environment,
             capture_output=True,

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "supervise": Command(
         "twinstack.cluster.supervise", "watch over a cluster's processes", component=True, hidden=True
     ),
+    "egress": Command("twinstack.cluster.egress", "the way out of a cluster", component=True, hidden=True),
     "follow": Command(
         "twinstack.cluster.follow", "let a cluster become what its configuration says", component=True, hidden=True
     ),

@@ -1,7 +1,7 @@
 """What of a cluster may change while it runs, and what may not and why: pure.
 
 Nodes come and go, their labels change, a second family is added behind the first, the range of node ports
-moves. Everything else is woven into objects and addresses that exist.
+moves, a way to the outside is opened or closed. Everything else is woven into objects and addresses that exist.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def differences(old: ClusterConfiguration, new: ClusterConfiguration) -> list[st
         found.append(f"node ports {new.node_ports}")
     if new.node_labels != old.node_labels:
         found.append("labels of nodes")
+    if new.egress != old.egress:
+        found.append("pods reach the outside" if new.egress else "pods no longer reach the outside")
     return found
 
 

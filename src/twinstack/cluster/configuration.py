@@ -68,6 +68,7 @@ class ClusterConfiguration(NamedTuple):
     node_ports: str = DEFAULT_NODE_PORTS  # `first-last`
     proxy: bool = True  # whether Services are served; otherwise another program is to do it
     node_labels: tuple[Mapping[str, str], ...] = ()  # of node 1, node 2 …; may be shorter than there are nodes
+    egress: bool = False  # whether nodes and pods reach what the machine reaches
 
     @property
     def service_families(self) -> tuple[IPFamily, ...]:
@@ -119,6 +120,7 @@ class ClusterConfiguration(NamedTuple):
             "nodePorts": self.node_ports,
             "proxy": self.proxy,
             "nodeLabels": [dict(labels) for labels in self.node_labels],
+            "egress": self.egress,
         }
 
     @classmethod
@@ -133,6 +135,7 @@ class ClusterConfiguration(NamedTuple):
             data.get("nodePorts", DEFAULT_NODE_PORTS),
             data.get("proxy", True),
             tuple(data.get("nodeLabels", ())),
+            data.get("egress", False),
         )
 
 

@@ -32,6 +32,7 @@ CHECKS = [
     Check("API port", False, checks.api_port, "`twinstack up` takes the next free one"),
     Check("overlay", False, checks.overlay, "let TWINSTACK_HOME name a directory that is on no overlay"),
     Check("OCI runtime", False, runtimes.try_runtimes, _PACKAGES.format("runc crun busybox-static")),
+    Check("egress", False, partial(checks.program, "pasta"), _PACKAGES.format("passt") + ", for `up --egress`"),
     Check("vxlan", False, partial(checks.link_kind, "vxlan"), _MODULE.format("vxlan")),
     Check("wireguard", False, partial(checks.link_kind, "wireguard"), _MODULE.format("wireguard")),
     Check("sctp", False, checks.sctp, _MODULE.format("sctp")),

@@ -21,10 +21,11 @@ _PORT_FLAG = "service-node-port-range"
 _TERMS = Terms("networking.serviceSubnet", "networking.podSubnet", "Nodes:", "")
 # Fields that are read, and those of kubeadm that say nothing a local cluster could obey or disobey.
 _KNOWN = {
-    "": {"apiVersion", "kind", "clusterName", "controlPlaneEndpoint", "networking", "apiServer", "proxy"},
+    "": {"apiVersion", "kind", "clusterName", "controlPlaneEndpoint", "networking", "apiServer", "proxy", "egress"},
     "networking": {"dnsDomain", "podSubnet", "serviceSubnet"},
     "apiServer": {"extraArgs"},
     "proxy": {"disabled"},
+    "egress": {"enabled"},  # not of kubeadm
 }
 
 JSON = dict[str, Any]
@@ -44,6 +45,7 @@ def data(cluster: ClusterConfiguration) -> dict[str, str]:
         },
         "apiServer": {"extraArgs": [{"name": _PORT_FLAG, "value": cluster.node_ports}]},
         "proxy": {"disabled": not cluster.proxy},
+        "egress": {"enabled": cluster.egress},
     }
     nodes = [{"name": cluster.node_name(i), "labels": dict(cluster.labels(i))} for i in cluster.node_indexes]
     return {KIND: to_yaml(configuration), "Nodes": to_yaml(nodes)}
@@ -69,6 +71,7 @@ def read(found: Mapping[str, str], existing: ClusterConfiguration) -> tuple[Clus
         api_port=_port(_text(document, "controlPlaneEndpoint")),
         node_ports=_node_ports(document),
         proxy=not _mapping(document, "proxy").get("disabled", False),
+        egress=bool(_mapping(document, "egress").get("enabled", False)),
         nodes=len(nodes),
         node_labels=tuple(_labels(node, number, existing.name) for number, node in enumerate(nodes, 1)),
     )

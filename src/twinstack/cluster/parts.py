@@ -61,6 +61,8 @@ def cluster_parts(configuration: ClusterConfiguration, paths: ClusterPaths) -> l
     parts += [_node(configuration, paths, index) for index in indexes]
     if configuration.proxy:
         parts += [_proxy(configuration, paths, index) for index in indexes]
+    if configuration.egress:
+        parts.append(_egress(configuration, paths))
     return [*parts, Part("configuration", ("follow", "--name", paths.name))]
 
 
@@ -135,6 +137,11 @@ def _proxy(configuration: ClusterConfiguration, paths: ClusterPaths, index: int)
         cluster_cidr=_text(configuration.pod_cidrs),
     )
     return Part(f"proxy-{index}", ("proxy", *flags), paths.node(index), name)
+
+
+def _egress(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
+    inside = _text((*configuration.pod_cidrs, *configuration.service_cidrs))
+    return Part("egress", ("egress", *_flags(network_namespace=paths.switch, inside=inside)))
 
 
 def _kubeconfig(paths: ClusterPaths, user: str) -> Path:

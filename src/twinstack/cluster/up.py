@@ -31,6 +31,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service-cidr", metavar="A[,B]", help="addresses of Services, one block a family")
     parser.add_argument("--pod-cidr", metavar="A[,B]", help="addresses of pods, one block a family")
     parser.add_argument("--api-port", type=int, metavar="P", help="port of the API server on 127.0.0.1 (6443 if free)")
+    parser.add_argument(
+        "--egress", action=argparse.BooleanOptionalAction, default=None, help="let pods reach what this machine reaches"
+    )
     parser.add_argument("--wait", type=duration, default="60s", metavar="TIME", help="how long to wait; 0s: not at all")
 
 
@@ -60,8 +63,20 @@ def run(args: argparse.Namespace) -> int:
             print(f"Ready in {time.monotonic() - started:.1f} s.")
             if advice:
                 print(f"{advice}.")
+            if wanted.egress:
+                print(_way_out(wanted))
     print(_how_to_use(wanted, own))
     return 0
+
+
+def _way_out(cluster: ClusterConfiguration) -> str:
+    from twinstack.cluster import egress
+
+    ways = egress.families()
+    found = [family for family in cluster.pod_families if family in ways]
+    lacking = [family for family in cluster.pod_families if family not in ways]
+    text = f"Pods reach the outside in {configurations.names(found)}" if found else "Pods do not reach the outside"
+    return f"{text}; this machine has no way there in {configurations.names(lacking)}." if lacking else f"{text}."
 
 
 def read_wishes(args: argparse.Namespace, progress: Progress) -> Wishes:
@@ -80,6 +95,7 @@ def read_wishes(args: argparse.Namespace, progress: Progress) -> Wishes:
         "service_cidr": args.service_cidr,
         "pod_cidr": args.pod_cidr,
         "api_port": args.api_port,
+        "egress": args.egress,
     }
     given = {field: value for field, value in flags.items() if value is not None}
     if given.keys() - {"name"}:
@@ -116,6 +132,10 @@ def prepare(wishes: Wishes, progress: Progress) -> tuple[ClusterPaths, ClusterCo
             cluster = wanted = configure(wishes, ports.choose(wishes.api_port, api_ports()))
         else:
             wanted = _amended(wishes, cluster)
+        if wanted.egress:
+            from twinstack.cluster import egress
+
+            egress.find()
         running = watcher.parts_running(own) is not None
         word = "is running" if running else "starting"
         differences = "".join(f"; {text}" for text in changes.differences(cluster, wanted))

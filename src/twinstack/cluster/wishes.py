@@ -33,6 +33,7 @@ class Wishes(NamedTuple):
     api_port: int | None = None
     proxy: bool | None = None
     node_labels: tuple[Mapping[str, str], ...] | None = None
+    egress: bool | None = None
     terms: Terms = FLAGS
 
 
@@ -48,6 +49,7 @@ def configure(wishes: Wishes, api_port: int) -> ClusterConfiguration:
         api_port=api_port,
         proxy=wishes.proxy is not False,
         node_labels=wishes.node_labels or (),
+        egress=wishes.egress is True,
     )
     check(made, wishes.terms)
     return made
@@ -67,6 +69,7 @@ def amend(wishes: Wishes, existing: ClusterConfiguration) -> ClusterConfiguratio
         api_port=existing.api_port if wishes.api_port is None else wishes.api_port,
         proxy=existing.proxy if wishes.proxy is None else wishes.proxy,
         node_labels=existing.node_labels if wishes.node_labels is None else wishes.node_labels,
+        egress=existing.egress if wishes.egress is None else wishes.egress,
     )
     check(wanted, wishes.terms)
     return wanted

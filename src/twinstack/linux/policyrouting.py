@@ -11,7 +11,8 @@ from twinstack.linux.netlink import CREATE, EXCL, REPLACE, attr, message, text, 
 NEWRULE = 32
 
 _TO_TABLE = 1  # FR_ACT_TO_TBL
-_UNIVERSE, _UNICAST = 0, 1
+_UNIVERSE, _UNICAST, _UNREACHABLE = 0, 1, 7
+_MAIN = 254
 
 
 def own_traffic_rule(family: IPFamily, table: int, priority: int) -> bytes:
@@ -28,3 +29,10 @@ def table_route(table: int, destination: CIDR, via: Address) -> bytes:
     head = (destination.family.af, destination.prefix, 0, 0, table, STATIC, _UNIVERSE, _UNICAST, 0)
     body = attr(1, destination.first.packed) + attr(5, via.packed)
     return message(NEWROUTE, CREATE | REPLACE, struct.pack("=BBBBBBBBI", *head) + body)
+
+
+def unreachable(destination: CIDR) -> bytes:
+    """Packets to a block are refused, but for what narrower routes lead to. Idempotent."""
+    head = (destination.family.af, destination.prefix, 0, 0, _MAIN, STATIC, _UNIVERSE, _UNREACHABLE, 0)
+    body = struct.pack("=BBBBBBBBI", *head) + attr(1, destination.first.packed)
+    return message(NEWROUTE, CREATE | REPLACE, body)

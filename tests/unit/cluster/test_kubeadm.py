@@ -118,3 +118,8 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(VALUES)
 def test_yaml_is_what_readers_take_it_for(value: Any) -> None:
     assert yaml.safe_load(to_yaml(value)) == value
+
+
+def test_a_way_to_the_outside() -> None:
+    assert kubeadm.read(edited(egress={"enabled": True}), CLUSTER) == (CLUSTER._replace(egress=True), [])
+    assert kubeadm.read(edited(egress=None), CLUSTER._replace(egress=True))[0] == CLUSTER

@@ -28,6 +28,7 @@ class Meta(enum.IntEnum):
     MARK = 3
     INPUT_INDEX = 4  # of the interface it came in by; 1 is the loopback of every namespace
     INPUT_INTERFACE = 6  # its name in 16 bytes; nothing for what the host itself sends
+    OUTPUT_INTERFACE = 7
     PROTOCOL = 16  # of layer 4, whatever extension headers came before it
 
 
