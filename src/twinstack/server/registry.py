@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -73,6 +74,7 @@ class Registry:
         self.catalogue = Catalogue()
         self.reader = CacheReader(self.cache)
         self.config = config
+        self.watching: Counter[str] = Counter()  # open watches of components, by user
         self._store = store
         self._planner = Planner(self.reader, config)
         self.checks = self._planner.checks

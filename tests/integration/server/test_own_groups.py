@@ -152,6 +152,8 @@ def test_component_statuses_are_made_when_asked_for(tmp_path: Path) -> None:
             answer = await api.call("GET", STATUSES)
             assert answer.warnings == ["v1 ComponentStatus is deprecated in v1.19+"]
             assert names(answer) == ["controller-manager", "etcd-0", "scheduler"]
+            api.registry.watching["system:kube-scheduler"] += 1
+            assert (await api.call("GET", f"{STATUSES}/scheduler")).body["conditions"][0]["status"] == "True"
             spec = {"holderIdentity": "a", "leaseDurationSeconds": 3600, "renewTime": "2026-01-01T00:00:00.000000Z"}
             await api.call("POST", LEASES, {"metadata": {"name": "kube-scheduler"}, "spec": spec})
             scheduler = (await api.call("GET", f"{STATUSES}/scheduler")).body["conditions"][0]

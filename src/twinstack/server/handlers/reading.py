@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from twinstack.api.errors import not_found
-from twinstack.api.resources import Resource, resource
+from twinstack.api.resources import Resource
+from twinstack.server import componentstatuses
 from twinstack.server.handlers.listing import page, wait_for
 from twinstack.server.messages import Request, Response, Route
 from twinstack.server.options import list_options, resource_version
@@ -18,8 +19,6 @@ from twinstack.server.selection import Selection
 from twinstack.server.subresources import Shape, shape_of
 from twinstack.server.versions import Version, view_of
 from twinstack.server.watchcache import Collection
-
-_COMPONENT_STATUSES = resource("", "componentstatuses")
 
 
 class Reading:
@@ -53,14 +52,12 @@ class Reading:
         return await _read_answer(representation.form.list_body(shown.metadata, shown.versions), representation)
 
     async def _collection(self, row: Resource) -> Collection:
-        if row is not _COMPONENT_STATUSES:
+        if row is not componentstatuses.COMPONENT_STATUSES:
             return self._registry.cache.collection(row)
-        from twinstack.server.componentstatuses import collection  # hardly anybody asks
-
-        return await collection(self._registry)
+        return await componentstatuses.collection(self._registry)
 
     async def _version(self, route: Route) -> Version:
-        if route.resource is not _COMPONENT_STATUSES:
+        if route.resource is not componentstatuses.COMPONENT_STATUSES:
             return self._registry.get(route)
         found = (await self._collection(route.resource)).get(route.resource.key("", route.name))
         if found is None:

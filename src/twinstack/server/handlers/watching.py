@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 
 from twinstack.api.errors import expired
+from twinstack.server.componentstatuses import COMPONENTS
 from twinstack.server.forms import Form, event_frame
 from twinstack.server.handlers.listing import wait_for
 from twinstack.server.messages import Request, Route, StreamResponse, StreamWriter
@@ -42,7 +44,20 @@ class Watching:
         if options.initial_events:
             await wait_for(self._cache, options.resource_version)
         collection = self._cache.collection(route.resource)
-        return StreamResponse(status=200, produce=_Stream(self._cache, collection, selection, form, options).run)
+        stream = _Stream(self._cache, collection, selection, form, options)
+        user = request.user.name
+        if user not in COMPONENTS:
+            return StreamResponse(status=200, produce=stream.run)
+        return StreamResponse(status=200, produce=partial(self._noted, user, stream))
+
+    async def _noted(self, user: str, stream: _Stream, writer: StreamWriter) -> None:
+        """A component that watches lives."""
+        watching = self._registry.watching
+        watching[user] += 1
+        try:
+            await stream.run(writer)
+        finally:
+            watching[user] -= 1
 
 
 class _Stream:
