@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import select
 import socket
 import time
@@ -28,6 +29,7 @@ class Heard(enum.Enum):
     ANSWER = "an answer"
     REFUSAL = "a refusal"  # a reset or an ICMP error, as it comes
     NOTHING = "nothing"
+    TROUBLE = "trouble"  # what nobody expects
 
 
 class Probe(NamedTuple):
@@ -42,7 +44,7 @@ class Probe(NamedTuple):
 
 class Observation(NamedTuple):
     heard: Heard
-    who: str = ""  # the endpoint that answered
+    who: str = ""  # the endpoint that answered, or what the trouble is
     saw: str = ""  # the client's address as the endpoint saw it
 
 
@@ -98,7 +100,8 @@ class _Batch:
         sock.bind((probe.source, 0))
         code = sock.connect_ex((probe.address, probe.port))
         if code not in (0, errno.EINPROGRESS):
-            self._end(number, sock, _REFUSAL if code == errno.ECONNREFUSED else _NOTHING)
+            refused = code == errno.ECONNREFUSED
+            self._end(number, sock, _REFUSAL if refused else Observation(Heard.TROUBLE, os.strerror(code)))
             return
         self._poll.register(sock, select.EPOLLIN)
         if not is_stream:
@@ -116,6 +119,8 @@ class _Batch:
                 who, saw = sock.recv(200).decode().split()
             except ConnectionRefusedError:
                 self._end(number, sock, _REFUSAL)
+            except OSError as error:
+                self._end(number, sock, Observation(Heard.TROUBLE, str(error)))
             else:
                 self._end(number, sock, Observation(Heard.ANSWER, who, saw))
 
