@@ -263,3 +263,42 @@ def test_routes_follow_the_nodes_and_spare_others(nodes: list[FakeNode]) -> None
         socket_.close()
 
     namespaces.inside(node.path, run)
+
+
+@pytest.mark.parametrize("first_family", [0, 1])
+def test_a_node_that_gains_the_other_family(nodes: list[FakeNode], first_family: int) -> None:
+    """In either order: pods from before keep their one address, new ones have both, the primary family first."""
+    first, second = nodes
+    both = [first.cidrs[first_family], first.cidrs[1 - first_family]]
+    first.cidrs = both[:1]
+    network = first.open()
+    namespaces.inside(first.path, lambda: masquerade.apply(first.cidrs, CLUSTER))
+    old = network.attach("old")
+    network.close()
+    first.cidrs = both
+    network = first.open()
+    namespaces.inside(first.path, lambda: masquerade.apply(first.cidrs, CLUSTER))
+    new = network.attach("new")
+    assert network.addresses("old") == old.addresses
+    assert [address.family for address in old.addresses] == [both[0].family]
+    assert [address.family for address in new.addresses] == [block.family for block in both]
+    with serving(old.namespace, old.addresses[0]) as seen:
+        assert fetch(new.namespace, old.addresses[0]) == b"hello"
+    assert seen == [str(new.addresses[0])]
+    for family in (0, 1):
+        with serving(second.path, second.ips[family]) as seen:
+            assert fetch(new.namespace, second.ips[family]) == b"hello"
+        assert seen == [NODES[1][family]]
+
+    # A destination that is spared sees the pod; there must be a way back to it.
+    spared = [*CLUSTER, *(CIDR(ip.family, ip.value, ip.family.bits) for ip in second.ips)]
+    namespaces.inside(first.path, lambda: masquerade.apply(first.cidrs, spared))
+    routes = namespaces.inside(second.path, NodeRoutes)
+    routes.put(node_object(1))
+    for address in new.addresses:
+        target = next(ip for ip in second.ips if ip.family is address.family)
+        with serving(second.path, target) as seen:
+            assert fetch(new.namespace, target) == b"hello"
+        assert seen == [str(address)]
+    routes.close()
+    network.close()
