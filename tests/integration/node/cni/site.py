@@ -62,6 +62,7 @@ class Site:
             self.service.kill()
             self.service.wait()
             self.service = None
+            self.socket.unlink(missing_ok=True)  # so that the next one can be waited for
 
     def close(self) -> None:
         self.stop_service()
