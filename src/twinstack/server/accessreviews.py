@@ -26,8 +26,11 @@ from twinstack.api.resources import resource
 from twinstack.api.selectors import exact_fields
 from twinstack.server import fieldmanagers, preconditions, routing
 from twinstack.server.authorization.decisions import Attributes, Authorizer, Verdict
-from twinstack.server.messages import Answer, Request, Response, Route, UserInfo
+from twinstack.server.handlers.reading import answer
+from twinstack.server.messages import Answer, Request, Route, UserInfo
 from twinstack.server.options import write_options
+from twinstack.server.representation import choose
+from twinstack.server.versions import view_of
 
 JSON = dict[str, Any]
 
@@ -47,6 +50,7 @@ class AccessReviews:
 
     async def handle(self, request: Request, route: Route) -> Answer:
         routing.verb_of(request, route)
+        representation = choose(request, view_of(route.resource), single=True)
         options = write_options(request, "CreateOptions")
         content_type = request.headers.get("content-type", "")
         body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
@@ -65,7 +69,9 @@ class AccessReviews:
             raise
         row = route.resource
         document = {"kind": row.kind, "apiVersion": row.group_version} | review
-        return Response(status=201, body=msgspec.json.encode(document), warnings=warnings)
+        response = answer([msgspec.json.encode(document)], representation, 201)
+        response.warnings = warnings
+        return response
 
     def _access(self, request: Request, route: Route, body: JSON) -> JSON:
         spec: JSON = body.get("spec") or {}

@@ -32,6 +32,7 @@ Page = Callable[[Request], Response | None]
 Download = Callable[[], Awaitable[Answer]]
 
 _PEOPLE = ("curl", "Wget", "Mozilla/5.0")  # user agents whose answers are indented, as upstream
+_PATHS = ("/index.html", "/metrics", "/openapi/v2", "/openapi/v3", "/version")
 
 
 class RouteHandler(Protocol):
@@ -145,6 +146,8 @@ class App:
 
     def _find_page(self, request: Request) -> Response | None:
         path = request.path.rstrip("/")
+        if path in ("", "/index.html"):
+            return self._index()
         if path == "/version":
             return Response(status=200, body=version_document())
         if path == "/openapi/v2":
@@ -160,6 +163,11 @@ class App:
             if found is not None:
                 return found
         return None
+
+    def _index(self) -> Response:
+        """What there is to be found, by path."""
+        paths = {*self._discovery.paths(), *self._health.paths(), *self._downloads, *_PATHS}
+        return Response(status=200, body=msgspec.json.encode({"paths": sorted(paths)}))
 
     def _counted(self, work: Callable[[T], Awaitable[None]], labels: Labels) -> Callable[[T], Awaitable[None]]:
         """The same, counted as a stream for as long as it lasts."""

@@ -68,6 +68,11 @@ class Discovery:
             for form in _AGGREGATED
         }
 
+    def paths(self) -> list[str]:
+        """All that are answered."""
+        self._build()
+        return list(self._legacy)
+
     def answer(self, request: Request) -> Response | None:
         """The document at a path, with or without a slash at the end; None when there is none."""
         path = request.path.rstrip("/")

@@ -18,6 +18,12 @@ class Health:
     def __init__(self, live: dict[str, Check], ready: dict[str, Check]) -> None:
         self._checks = {"healthz": live, "livez": live, "readyz": live | ready}
 
+    def paths(self) -> list[str]:
+        """All that are answered."""
+        return [
+            path for name, checks in self._checks.items() for path in (f"/{name}", *(f"/{name}/{c}" for c in checks))
+        ]
+
     def answer(self, request: Request) -> Response | None:
         """The answer for a path below one of the three; None for others."""
         endpoint, _, single = request.path.strip("/").partition("/")

@@ -38,7 +38,7 @@ from twinstack.server.discovery import Discovery
 from twinstack.server.egress import Egress
 from twinstack.server.flags import authorization_modes, boolean
 from twinstack.server.handlers import ResourceHandler
-from twinstack.server.health import Health
+from twinstack.server.health import Check, Health
 from twinstack.server.http import HTTPServer
 from twinstack.server.inflight import Inflight
 from twinstack.server.kubelet import KubeletClient, kubelet_context
@@ -228,12 +228,17 @@ class Process:
     def _health(self) -> Health:
         live = {
             "ping": lambda: True,
+            "log": lambda: True,  # lines go to the standard streams, one by one
             "etcd": lambda: self._store.healthy,  # the name that callers know for the store
             "poststarthook/bootstrap-controller": self._is_ready,
             "poststarthook/rbac/bootstrap-roles": self._has_roles,
             "poststarthook/start-service-ip-repair-controllers": lambda: self._repair.ready,
         }
-        return Health(live, {"shutdown": lambda: not self._stopping.is_set()})
+        ready: dict[str, Check] = {
+            "informer-sync": lambda: True,  # the store is read before anything is served
+            "shutdown": lambda: not self._stopping.is_set(),
+        }
+        return Health(live, ready)
 
     def _is_ready(self) -> bool:
         """The default objects are there: namespaces, the `kubernetes` ServiceCIDR and Service."""

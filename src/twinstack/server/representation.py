@@ -53,6 +53,8 @@ def _form(clause: MediaType, request: Request, view: View, *, single: bool) -> F
         return None
     version = clause.parameters["v"]
     if wanted == "Table":
+        if "list" not in view.resource.verbs:  # questions, such as access reviews, have no columns
+            return None
         return Table(view, version, request.parameter("includeObject") or "Metadata")
     is_watch = not single and request.parameter("watch") not in ("", "0", "false")
     if wanted == "PartialObjectMetadata":

@@ -11,8 +11,11 @@ from twinstack.api.decoding import decode_object
 from twinstack.api.errors import bad_request
 from twinstack.server import routing
 from twinstack.server.authentication import Authenticator, InvalidToken
-from twinstack.server.messages import Answer, Request, Response, Route
+from twinstack.server.handlers.reading import answer
+from twinstack.server.messages import Answer, Request, Route
 from twinstack.server.options import write_options
+from twinstack.server.representation import choose
+from twinstack.server.versions import view_of
 
 JSON = dict[str, Any]
 
@@ -25,11 +28,14 @@ class TokenReviews:
 
     async def handle(self, request: Request, route: Route) -> Answer:
         routing.verb_of(request, route)
+        representation = choose(request, view_of(route.resource), single=True)
         options = write_options(request, "CreateOptions")
         content_type = request.headers.get("content-type", "")
         body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
         review = msgspec.json.encode(self._review(route, body))
-        return Response(status=201, body=review, warnings=warnings)
+        response = answer([review], representation, 201)
+        response.warnings = warnings
+        return response
 
     def _review(self, route: Route, body: JSON) -> JSON:
         spec: JSON = body.get("spec") or {}

@@ -504,3 +504,41 @@ def test_versions_never_repeat_after_a_restart(tmp_path: Path) -> None:
                 last = int(listed.version)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_what_cannot_be_answered_is_not_done(method: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with served(tmp_path / "db") as api:
+            kept = (await api.call("POST", MAPS, config_map("kept"))).body
+            url, body = (
+                (MAPS, config_map("new")) if method == "POST" else (f"{MAPS}/kept", config_map("kept", {"b": "2"}))
+            )
+            refused = await api.call(
+                method,
+                url,
+                None if method == "DELETE" else body,
+                MERGE if method == "PATCH" else "application/json",
+                accept="image/png",
+            )
+            assert refused.code == 406
+            assert (await api.call("GET", f"{MAPS}/kept")).body == kept
+            assert (await api.call("GET", f"{MAPS}/new")).code == 404
+
+    asyncio.run(run())
+
+
+def test_questions_have_no_columns(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with served(tmp_path / "db") as api:
+            url, table = (
+                "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                "application/json;as=Table;v=v1;g=meta.k8s.io",
+            )
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+            refused = await api.call("POST", url, body, accept=table)
+            assert (refused.code, refused.body["reason"]) == (406, "NotAcceptable")
+            answered = await api.call("POST", url, body, accept=f"{table},application/json")
+            assert (answered.code, answered.body["kind"]) == (201, "SelfSubjectReview")
+
+    asyncio.run(run())

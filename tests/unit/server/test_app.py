@@ -162,8 +162,15 @@ def test_pages(site: Setting) -> None:
     site.text("/version", method="HEAD")
 
 
+def test_the_root_tells_what_there_is(site: Setting) -> None:
+    for path in ("/", "/index.html"):
+        paths = json.loads(site.text(path))["paths"]
+        assert paths == sorted(paths)
+        assert {"/api", "/api/v1", "/apis/apps", "/apis/apps/v1", "/livez/ping", "/openapi/v2", "/readyz"} < set(paths)
+
+
 def test_unknown_paths(site: Setting) -> None:
-    for path in ("/nosuch", "/apis/nosuch.io/v1", "/openapi/v3/api/v2", "/"):
+    for path in ("/nosuch", "/apis/nosuch.io/v1", "/openapi/v3/api/v2"):
         assert site.text(path, 404) == "404 page not found\n"
     for path in ("/api/v1/nosuch", "/apis/apps/v1/services"):
         assert site.failure(path, 404)["message"] == "the server could not find the requested resource"

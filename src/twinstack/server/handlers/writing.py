@@ -19,7 +19,7 @@ from twinstack.server.options import DeleteOptions, delete_options, list_options
 from twinstack.server.patching import APPLY_PATCH
 from twinstack.server.plans import Written
 from twinstack.server.registry import Registry
-from twinstack.server.representation import choose
+from twinstack.server.representation import Representation, choose
 from twinstack.server.selection import Selection
 from twinstack.server.selfreview import SELF_SUBJECT_REVIEWS, review_self
 from twinstack.server.subresources import shape_of
@@ -37,6 +37,7 @@ class Writing:
         self._registry = registry
 
     async def create(self, request: Request, route: Route) -> Response:
+        representation = _acceptable(request, route)
         options = write_options(request, "CreateOptions")
         obj, warnings = self._body(request, route, options.field_validation)
         with _warning(warnings):
@@ -46,27 +47,29 @@ class Writing:
                 written = review_self(request.user)
             else:
                 written = await self._registry.create(route, obj, request.user, options)
-        return self._answer(request, route, written, warnings)
+        return _answer(representation, written, warnings)
 
     async def update(self, request: Request, route: Route) -> Response:
+        representation = _acceptable(request, route)
         options = write_options(request, "UpdateOptions")
         obj, warnings = self._body(request, route, options.field_validation)
         with _warning(warnings):
             written = await self._registry.update(route, obj, request.user, options)
-        return self._answer(request, route, written, warnings)
+        return _answer(representation, written, warnings)
 
     async def patch(self, request: Request, route: Route) -> Response:
         kind = media_type(request)
+        representation = _acceptable(request, route)
         options = write_options(request, "PatchOptions", apply=kind == APPLY_PATCH)
         written = await self._registry.patch(route, request.body, kind, request.user, options)
-        return self._answer(request, route, written, [])
+        return _answer(representation, written, [])
 
     async def delete(self, request: Request, route: Route) -> Response:
+        representation = _acceptable(request, route)
         options = self._delete_options(request)
         written = await self._registry.delete(route, request.user, options=options)
         if written.removed and not route.resource.returns_deleted:
             return Response(status=200, body=_deleted_status(route, written))
-        representation = choose(request, view_of(route.resource), single=True)
         status = 202 if options.orphan is False and not written.removed else 200
         return answer([written.value], representation, status)
 
@@ -106,11 +109,16 @@ class Writing:
         body, _ = decode_object(request.body, content_type(request), None, "Ignore")
         return delete_options(body, request.query)
 
-    def _answer(self, request: Request, route: Route, written: Written, warnings: list[str]) -> Response:
-        representation = choose(request, view_of(route.resource), single=True)
-        response = answer([written.value], representation, 201 if written.created else 200)
-        response.warnings = [*warnings, *written.warnings]
-        return response
+
+def _acceptable(request: Request, route: Route) -> Representation:
+    """How the answer will be written; what cannot be answered is not done. Raises StatusError 406."""
+    return choose(request, view_of(route.resource), single=True)
+
+
+def _answer(representation: Representation, written: Written, warnings: list[str]) -> Response:
+    response = answer([written.value], representation, 201 if written.created else 200)
+    response.warnings = [*warnings, *written.warnings]
+    return response
 
 
 @contextmanager
