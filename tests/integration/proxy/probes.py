@@ -16,7 +16,7 @@ from twinstack.dataplane.model import Protocol
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import namespaces
 
-PATIENCE = 60.0  # seconds for all that must be heard of
+PATIENCE = 40.0  # seconds for all that must be heard of
 SILENCE = 0.3  # seconds, after everything else was heard of, in which the others must not be
 BATCH = 3000  # sockets at once
 
