@@ -292,7 +292,7 @@ class Process:
         args, port = self._args, self._config.secure_port
         if "AlwaysAllow" in self._modes:
             log.warning("--authorization-mode has AlwaysAllow: all who are known may do everything, whatever roles say")
-        if args.disable_admission_plugins not in ("", "ServiceAccount"):
+        if self._config.disabled_admission_plugins - {"", "LimitRanger", "NodeRestriction", "ServiceAccount"}:
             log.warning("--disable-admission-plugins has no effect: the server's own rules stay on, others it lacks")
         if not self._config.advertise_addresses:
             family = self._config.service_ranges[0].family

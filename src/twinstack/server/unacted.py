@@ -17,7 +17,6 @@ _POLICIES = frozenset({"networkpolicies.networking.k8s.io"})
 _OWN = frozenset(
     {
         "flowschemas.flowcontrol.apiserver.k8s.io",
-        "limitranges",
         "mutatingadmissionpolicies.admissionregistration.k8s.io",
         "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
         "mutatingwebhookconfigurations.admissionregistration.k8s.io",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twinstack.api.errors import FieldError, forbidden_field, invalid, not_supported, required
+from twinstack.api.errors import FieldError, forbidden, forbidden_field, invalid, not_supported, required
 from twinstack.api.resources import resource
 from twinstack.api.scalars import quantity
 from twinstack.api.validation import dns_subdomain, each
+from twinstack.server.strategy import limitranges
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.defaultclasses import default_class
 from twinstack.server.strategy.label_selectors import selector_errors
@@ -62,6 +63,9 @@ class PersistentVolumeClaimStrategy(Strategy):
             name = default_class(ctx.reader.list(STORAGE_CLASSES), _DEFAULT_CLASS)
             if name:
                 obj["spec"]["storageClassName"] = name
+        refusal = limitranges.check_claim(ctx, obj)
+        if refusal:
+            raise forbidden(ctx.resource.plural, obj["metadata"].get("name") or ctx.name, refusal)
 
     def validate(self, ctx: WriteContext, obj: JSON, old: JSON | None) -> Sequence[FieldError]:
         spec = obj["spec"]

@@ -10,7 +10,7 @@ from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, no
 from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
-from twinstack.server.strategy import ephemeral_containers, priorities, runtimeclasses
+from twinstack.server.strategy import ephemeral_containers, limitranges, priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.pod_accounts import admit_account
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
@@ -47,6 +47,9 @@ class PodStrategy(Strategy):
 
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:
         spec = obj["spec"]
+        refusal = limitranges.apply_to_pod(ctx, obj)
+        if refusal:
+            raise _forbidden(ctx, obj, refusal)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
         if spec.get("schedulingGates"):
             condition = {
