@@ -182,6 +182,8 @@ def test_leaving_the_cluster_takes_the_nodes_address(nodes: list[FakeNode]) -> N
         return names
 
     assert namespaces.inside(first.path, tables) == [masquerade.TABLE] * 2
+    namespaces.inside(first.path, lambda: masquerade.apply(first.cidrs[1:], CLUSTER))
+    assert namespaces.inside(first.path, tables) == [masquerade.TABLE]  # the other family has no pods any more
     namespaces.inside(first.path, masquerade.remove)
     namespaces.inside(first.path, masquerade.remove)
     assert namespaces.inside(first.path, tables) == []

@@ -29,6 +29,8 @@ def lay(
 ) -> list[bytes]:
     """The messages that replace the tables: sources in `pod_cidrs` are hidden except towards `spared` blocks."""
     messages: list[bytes] = []
+    for family in set(IPFamily) - {cidr.family for cidr in pod_cidrs}:
+        messages += [Table(family, table_name).create(), Table(family, table_name).delete()]
     for cidr in pod_cidrs:
         table = Table(cidr.family, table_name)
         inside = [destination_in(block, negate=True) for block in spared if block.family is cidr.family]
