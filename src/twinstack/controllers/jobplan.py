@@ -170,13 +170,16 @@ def _fill_indexes(job: Job, step: Plan, counts: Counts, active: list[Pod], block
     for index in range(completions):
         if missing == 0:
             break
-        if index in settled or index in kept:
-            continue
-        slot = _slot(job, index, counts.delayed.get(index))
         last = counts.delayed.get(index)
-        if last is None or not _wait_for(step, Failures(attempts(last) + 1, podfailures.finished_at(last)).wait(now)):
-            step.create.append(slot)
-            missing -= 1
+        if index in settled or index in kept or (last is not None and _wait_for(step, _pause(last, now))):
+            continue
+        step.create.append(_slot(job, index, last))
+        missing -= 1
+
+
+def _pause(last: Pod, now: float) -> float:
+    """Seconds until the index of a failed Pod may be tried again."""
+    return Failures(attempts(last) + 1, podfailures.finished_at(last)).wait(now)
 
 
 def _slot(job: Job, index: int, last: Pod | None) -> Slot:

@@ -148,9 +148,10 @@ class StatefulSetController:
             self._events.event(owner, "Warning", "VolumesNotProvided", missing)
 
     async def _bequeath(self, owner: StatefulSet, pod: Pod) -> None:
-        """Let the claims of a Pod go when it does (persistentVolumeClaimRetentionPolicy, KEP-1847)."""
+        """Let the claims of a Pod go when it does, not when the set does (KEP-1847)."""
         heir = OwnerReference(api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
-        patch = {"metadata": {"ownerReferences": [msgspec.to_builtins(heir)]}}
+        disowned = {"$patch": "delete", "uid": owner.metadata.uid}
+        patch = {"metadata": {"ownerReferences": [disowned, msgspec.to_builtins(heir)]}}
         for template in owner.spec.volume_claim_templates:
             name = claim_name(template, pod.metadata.name)
             try:

@@ -173,3 +173,33 @@ def test_side_by_side_with_claims_that_nobody_binds(cluster: Bed) -> None:
         }
 
     run(cluster, scenario)
+
+
+def test_claims_go_with_the_number_or_the_set_if_it_says_so(cluster: Bed) -> None:
+    async def scenario(client: Client) -> None:
+        claim = {
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        retention = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+        await make(
+            client,
+            "brief",
+            2,
+            podManagementPolicy="Parallel",
+            volumeClaimTemplates=[claim],
+            persistentVolumeClaimRetentionPolicy=retention,
+        )
+
+        async def claims() -> list[str]:
+            found, _ = await client.list(PERSISTENT_VOLUME_CLAIMS, "default", label_selector="app=brief")
+            return sorted(claim.metadata.name for claim in found)
+
+        await eventually(claims, lambda found: found == ["data-brief-0", "data-brief-1"], WAIT)
+        await eventually(partial(pods_of, client, "brief"), lambda found: len(found) == 2, WAIT)
+        await kubectl(cluster, "scale", "sts/brief", "--replicas=1")
+        await eventually(claims, lambda found: found == ["data-brief-0"], WAIT)
+        await client.delete(STATEFUL_SETS, "brief", "default")
+        await eventually(claims, lambda found: found == [], WAIT)
+
+    run(cluster, scenario)
