@@ -13,6 +13,7 @@ missing conntrack conntrack
 missing curl curl
 missing strace strace # the tests read the order of system calls
 missing nsenter util-linux
+missing busybox busybox-static # of which the image twinstack.local/busybox is made
 missing pasta passt # for up --egress
 missing runc runc # containerd, in the tests, starts containers by it
 [ -e /etc/protocols ] || packages="$packages netbase" # by which nft says tcp for 6
