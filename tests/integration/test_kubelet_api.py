@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.client.rest import Client
 from twinstack.ip import Address
+from twinstack.linux import ociruntimes
 from twinstack.node import http
 from twinstack.node.agent import Agent, Settings
 from twinstack.node.http import Answer, Request
@@ -22,10 +24,11 @@ from twinstack.node.images.pod import Images
 from twinstack.node.images.pull import Puller
 from twinstack.node.images.store import ImageStore
 from twinstack.node.logs import LogOptions
-from twinstack.node.runtime.host import HostRuntime
+from twinstack.node.runtime.oci import OCIRuntime
 from twinstack.node.server import KubeletServer, stream_log
 from twinstack.pki.ca import CertificateAuthority
 
+CHOICE = ociruntimes.choose()
 LINE = "2026-01-31T12:00:00.000000000Z stdout F {}\n"
 
 
@@ -89,7 +92,8 @@ def make_agent(directory: Path) -> Agent:
     settings = Settings("n1", [Address.parse("192.0.2.1")], 10250, directory, "tt-F-none", [])
     store = ImageStore(directory / "images")
     client = Client(ClusterAccess(server="https://127.0.0.1:1"), user_agent="test")
-    return Agent(client, settings, HostRuntime(directory), Images(store, Puller(store, Access())))
+    runtime = OCIRuntime(directory, CHOICE, store, group=f"tt-F-{os.getpid()}")
+    return Agent(client, settings, runtime, Images(store, Puller(store, Access())))
 
 
 def test_who_gets_in(pki: Pki, tmp_path: Path) -> None:

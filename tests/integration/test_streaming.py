@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from tests.integration.streaming_clients import Refused, SPDYClient, WebSocketClient
 from tests.integration.test_exec import gone, processes_of
-from tests.integration.test_host_runtime import ETC, ROOT, UID
 from tests.integration.test_kubelet_api import Pki, make_agent, pki
+from tests.integration.test_runtime import ETC, IMAGE, ROOT, UID
 
 from twinstack.api.core import Container, Pod, PodSpec
 from twinstack.api.meta import ObjectMeta
 from twinstack.ip import Address
-from twinstack.linux import links, mounts, namespaces, netlink
+from twinstack.linux import cgroups, links, mounts, namespaces, netlink
 from twinstack.node import http
 from twinstack.node.agent import Agent
 from twinstack.node.runtime.base import ContainerConfig, ContainerKey, SandboxConfig
-from twinstack.node.runtime.host import IMAGE
+from twinstack.node.runtime.records import Layout
 from twinstack.node.server import KubeletServer
 from twinstack.node.streaming.portforward import TUNNEL
 
@@ -92,6 +92,7 @@ async def node(root: Path, network: Path, pki: Pki) -> AsyncIterator[Node]:
         await agent.runtime.remove_sandbox(UID)
         agent.runtime.close()
         assert mounts.mounted(str(root)) == []
+        assert cgroups.remove(Layout(root).group_directories())
 
 
 @pytest.fixture

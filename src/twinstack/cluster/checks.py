@@ -21,7 +21,7 @@ from twinstack.cluster.configuration import DEFAULT_API_PORT
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import PROGRAMS, RUN, home
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.linux import links, mounts, namespaces, netlink, syscalls, sysctl
+from twinstack.linux import links, mounts, namespaces, netlink, ociruntimes, syscalls, sysctl
 
 T = TypeVar("T")
 
@@ -284,3 +284,11 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def oci_runtime() -> str:
+    """Containers: which runtime makes them, and why not the other."""
+    try:
+        return ociruntimes.choose().summary
+    except ociruntimes.NoRuntime as error:
+        raise ClusterError(str(error)) from error

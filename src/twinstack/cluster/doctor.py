@@ -10,7 +10,7 @@ import json
 from functools import partial
 from typing import Any
 
-from twinstack.cluster import checks, runtimes
+from twinstack.cluster import checks, preconditions
 from twinstack.cluster.checks import Check
 from twinstack.cluster.errors import ClusterError
 
@@ -27,11 +27,11 @@ CHECKS = [
     Check("nftables", True, checks.nftables, "load it as root: modprobe nf_tables"),
     Check("mounts", True, checks.mount_namespaces, "run outside of a container, or in one with --privileged"),
     Check("state directory", True, checks.state_directory, "let TWINSTACK_HOME name a directory elsewhere"),
+    Check("OCI runtime", True, checks.oci_runtime, preconditions.INSTALL),
     Check("owned tables", False, checks.owned_tables, "Linux 6.9 has it; before, a flush is noticed and mended"),
     Check("fast path", False, checks.fast_path, "nothing of today needs it; `modprobe nf_flow_table` may load it"),
     Check("API port", False, checks.api_port, "`twinstack up` takes the next free one"),
     Check("overlay", False, checks.overlay, "let TWINSTACK_HOME name a directory that is on no overlay"),
-    Check("OCI runtime", False, runtimes.try_runtimes, _PACKAGES.format("runc crun busybox-static")),
     Check("egress", False, partial(checks.program, "pasta"), _PACKAGES.format("passt") + ", for `up --egress`"),
     Check("vxlan", False, partial(checks.link_kind, "vxlan"), _MODULE.format("vxlan")),
     Check("wireguard", False, partial(checks.link_kind, "wireguard"), _MODULE.format("wireguard")),

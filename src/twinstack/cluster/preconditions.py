@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ NEEDED = ("NET_ADMIN", "SYS_ADMIN")  # to make interfaces, and namespaces and mo
 LEAST_ROOM = 32 << 20  # bytes for the store, logs and certificates of a small cluster
 _LEAST_FILES = 256
 
+INSTALL = "apt-get install -y --no-install-recommends runc conmon busybox-static"
 ELSEWHERE = "let TWINSTACK_HOME name a directory elsewhere"
 _ADVICE = {
     errno.ENOSPC: f"free some space, or {ELSEWHERE}",
@@ -39,6 +41,15 @@ def check_privileges() -> None:
             f"this is root without {' and '.join(missing)}, which network namespaces need",
             "in a container, start it with `--privileged`; otherwise run the command outside of what took them away",
         )
+
+
+def check_programs() -> None:
+    """Raises ClusterError when nothing here makes containers. `twinstack doctor` says more."""
+    missing = [name for name in ("conmon", "busybox") if shutil.which(name) is None]
+    if not any(shutil.which(name) for name in ("crun", "runc")):
+        missing.append("runc")
+    if missing:
+        raise ClusterError(f"pods are made by programs that are missing: {', '.join(missing)}", INSTALL)
 
 
 def check_space(directory: Path) -> None:

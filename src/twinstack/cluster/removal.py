@@ -14,9 +14,10 @@ from pathlib import Path
 from twinstack.cluster import network
 from twinstack.cluster.errors import ClusterError
 from twinstack.cluster.state import DEFAULT_HOME, RUN, ClusterPaths
-from twinstack.linux import mounts, namespaces, processes
+from twinstack.linux import cgroups, mounts, namespaces, processes
 from twinstack.linux.processes import Process
 
+CGROUPS = "cgroups"  # file in a node's directory: where its containers have their control groups
 _ROUNDS = 5  # of killing, because a process may start another one while it is found
 _ROUND = 1.0  # seconds for the killed of one round to end
 
@@ -26,6 +27,8 @@ def sweep(paths: ClusterPaths) -> None:
     _end(lambda: cluster_processes(paths))
     for directory in (paths.root, paths.run):
         mounts.unmount_below(str(directory))
+    for record in paths.root.glob(f"nodes/*/{CGROUPS}"):
+        _remove_groups(record)
     network.remove(paths)
     for directory in (paths.root, paths.run):
         _delete(directory)
@@ -42,10 +45,19 @@ def sweep_node(paths: ClusterPaths, index: int) -> None:
     _end(lambda: _processes_in(pinned))
     for directory in (paths.node_root(index), paths.node_run(index)):
         mounts.unmount_below(str(directory))
+    _remove_groups(paths.node_root(index) / CGROUPS)
     for path in pinned:
         namespaces.remove(path)
     for directory in (paths.node_run(index), paths.node_root(index)):
         _delete(directory)
+
+
+def _remove_groups(record: Path) -> None:
+    """The control groups of a node's containers, and whatever still runs in them."""
+    directories = cgroups.recorded(record)
+    cgroups.kill(directories)
+    if not cgroups.remove(directories):
+        raise ClusterError(f"processes in {directories[0]} do not end", "end them, then run this command again")
 
 
 def _delete(directory: Path) -> None:

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """0 once every node is ready."""
     started = time.monotonic()
     preconditions.check_privileges()
+    preconditions.check_programs()
     progress = Progress(started)
     wishes = read_wishes(args, progress)
     with preconditions.explained():

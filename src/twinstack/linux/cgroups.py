@@ -1,146 +1,172 @@
-"""Control groups of version 1, below the calling process's own: limits of memory and CPU (cgroups(7)).
+"""Control groups of both versions: where containers may be put, who is in a group, how one is removed (cgroups(7)).
 
-Groups are made below one's own group, never at the root, so that what limits the maker limits what it makes, too.
-The process that is left beside every container runs this, so it imports little.
+Groups are made below one's own group, never at the root, so that what limits the maker limits what it makes, too. In
+version 2 a group that holds processes can give its controllers to no group below it; then the nearest group above that
+does give them is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-CONTROLLERS = ("memory", "cpu")
-_PERIOD = 100_000  # microseconds in which a CPU limit counts
-_SMALLEST_QUOTA = 1_000
-_ATTEMPTS, _PAUSE = 20, 0.005  # a group empties a moment after its last process
+LIMITABLE = ("memory", "cpu", "pids")
+_ATTEMPTS, _PAUSE = 40, 0.005  # a group empties a moment after its last process
 
 
-def own(name: str) -> dict[str, str]:
-    """By controller, the directory `name` below the calling process's own group; only those that can be made."""
-    points = _mount_points()
-    found: dict[str, str] = {}
-    with open("/proc/self/cgroup", encoding="ascii") as lines:
-        for line in lines:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            for controller in controllers.split(","):
-                if controller in CONTROLLERS and controller in points:
-                    root, point = points[controller]
-                    below = path.removeprefix(root) if root != "/" else path
-                    group = f"{point}/{below.strip('/')}".rstrip("/")
-                    if os.access(f"{group}/cgroup.procs", os.W_OK):
-                        found[controller] = f"{group}/{name}"
-    return found
+class Place(NamedTuple):
+    """Where groups of containers go.
 
-
-def _mount_points() -> dict[str, tuple[str, str]]:
-    """By controller of version 1, the group that is shown and where."""
-    found: dict[str, tuple[str, str]] = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            front, _, back = line.rstrip("\n").partition(" - ")
-            kind, _, options = back.split(" ", 2)
-            if kind == "cgroup":
-                _, _, _, root, point, *_ = front.split(" ")
-                for option in options.split(","):
-                    if option in CONTROLLERS:
-                        found.setdefault(option, (root, point))
-    return found
-
-
-def create(parents: Mapping[str, str], name: str, *, memory: int, cpu: int, shares: int) -> list[str]:
-    """Make a group below each of the directories that `own` gave, for limits that are not zero; returns their paths.
-
-    `memory` in bytes, `cpu` in thousandths. Raises OSError; then none is left.
+    `directories`: one a hierarchy, below which a container's own group is made. `path`: what an OCI runtime is given as
+    cgroupsPath for them, to be continued by `/NAME`: relative to its own groups in version 1. `limited`: the resources
+    that can be limited there. `swap_limited`: swap with the memory, too.
     """
-    made: list[str] = []
+
+    directories: tuple[str, ...]
+    path: str
+    limited: frozenset[str]
+    swap_limited: bool
+    unified: bool = False  # version 2 alone
+
+
+def place(name: str) -> Place:
+    """Groups called `name` below the calling process's own ones. Nothing is made yet."""
+    with open("/proc/self/cgroup", encoding="ascii") as lines:
+        own = lines.read()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        table = lines.read()
+    groups = own_groups(own, table)
+    if list(groups) == [""]:
+        return _unified(groups[""], mount_points(table)[""][1], name)
+    directories = tuple(f"{group}/{name}" for group in groups.values())
+    usable = frozenset(c for c in LIMITABLE if c in groups and os.access(f"{groups[c]}/cgroup.procs", os.W_OK))
+    swap = "memory" in usable and os.path.exists(f"{groups['memory']}/memory.memsw.limit_in_bytes")
+    return Place(tuple(dict.fromkeys(directories)), name, usable, swap)
+
+
+def own_groups(own: str, table: str) -> dict[str, str]:
+    """By controller (version 2: the empty word), the directory of the group that `own`, a /proc/PID/cgroup, names.
+
+    `table` is a /proc/PID/mountinfo.
+    """
+    points = mount_points(table)
+    found: dict[str, str] = {}
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in points:
+                root, point = points[controller]
+                below = path.removeprefix(root) if root != "/" else path
+                found[controller] = f"{point}/{below.strip('/')}".rstrip("/")
+    return found
+
+
+def mount_points(table: str) -> dict[str, tuple[str, str]]:
+    """By controller, the group that is shown and where; version 2 is the empty word."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in table.splitlines():
+        front, _, back = line.partition(" - ")
+        kind, _, options = back.split(" ", 2)
+        _, _, _, root, point, *_ = front.split(" ")
+        if kind == "cgroup2":
+            found.setdefault("", (root, point))
+        elif kind == "cgroup":
+            for option in options.split(","):
+                found.setdefault(option, (root, point))
+    return found
+
+
+def _unified(own: str, top: str, name: str) -> Place:
+    """Version 2 alone."""
+    group = own
+    while group != top and not _gives(group):
+        group = os.path.dirname(group)
+    directory = f"{group}/{name}"
+    limited = frozenset(LIMITABLE).intersection(_words(f"{group}/cgroup.controllers"))
+    return Place((directory,), directory.removeprefix(top), limited, swap_limited=True, unified=True)
+
+
+def _gives(group: str) -> bool:
+    """Whether a group gives its controllers to those below, or can."""
+    given = _words(f"{group}/cgroup.subtree_control")
+    return set(LIMITABLE) <= set(given) or (
+        set(LIMITABLE) <= set(_words(f"{group}/cgroup.controllers")) and not _words(f"{group}/cgroup.procs")
+    )
+
+
+def _words(path: str) -> list[str]:
     try:
-        if memory and "memory" in parents:
-            group = _make(parents["memory"], name, made)
-            _write(f"{group}/memory.limit_in_bytes", memory)
-            if os.path.exists(f"{group}/memory.memsw.limit_in_bytes"):
-                _write(f"{group}/memory.memsw.limit_in_bytes", memory)  # no more by way of swap
-        if (cpu or shares) and "cpu" in parents:
-            group = _make(parents["cpu"], name, made)
-            if cpu:
-                _write(f"{group}/cpu.cfs_period_us", _PERIOD)
-                _write(f"{group}/cpu.cfs_quota_us", max(_SMALLEST_QUOTA, cpu * _PERIOD // 1000))
-            if shares:
-                _write(f"{group}/cpu.shares", shares)
-    except BaseException:
-        remove(made)
-        raise
-    return made
+        with open(path, encoding="ascii") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
 
 
-def _make(parent: str, name: str, made: list[str]) -> str:
-    """The parent goes with the last group in it, perhaps just now."""
-    group = f"{parent}/{name}"
+def recorded(path: str | os.PathLike[str]) -> list[str]:
+    """The directories of groups that a file names, a line each; none without the file."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            return lines.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def members(directories: Iterable[str], name: str = "") -> set[int]:
+    """The processes in the group `name` below these directories, and in groups below it."""
+    found: set[int] = set()
+    for directory in directories:
+        for group, _, _ in os.walk(f"{directory}/{name}"):
+            found.update(_members(group))
+    return found
+
+
+def _members(group: str) -> Iterator[int]:
+    # It may go just now, also in the middle of being read (ENODEV).
+    with contextlib.suppress(OSError), open(f"{group}/cgroup.procs", encoding="ascii") as lines:
+        yield from (int(line) for line in lines)
+
+
+def kill(directories: Iterable[str], name: str = "") -> bool:
+    """SIGKILL everything in such groups until nothing is there; False if something stays."""
+    directories = tuple(directories)
     for _ in range(_ATTEMPTS):
-        try:
-            os.makedirs(group, exist_ok=True)
-        except FileNotFoundError:
-            continue
-        made.append(group)
-        return group
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), group)
+        found = members(directories, name)
+        if not found:
+            return True
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        time.sleep(_PAUSE)
+    return False
 
 
-def open_members(groups: Sequence[str]) -> list[int]:
-    """Descriptors by which a process joins, however it sees files by then: by writing `0`."""
-    return [os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for group in groups]
+def exists(directories: Iterable[str], name: str) -> bool:
+    return any(os.path.isdir(f"{directory}/{name}") for directory in directories)
 
 
-def join(groups: Sequence[str], pid: int) -> None:
-    """Move a process. What it has used already stays with its old group. Raises OSError."""
-    for group in groups:
-        _write(f"{group}/cgroup.procs", pid)
+def remove(directories: Iterable[str], name: str = "") -> bool:
+    """Remove such groups and those below; False if something in them stays busy. Idempotent."""
+    removed = [_remove(f"{directory}/{name}".rstrip("/")) for directory in directories]
+    return all(removed)
 
 
-def oom_kills(groups: Sequence[str]) -> int:
-    """How many processes of the groups were killed because memory ran out."""
-    kills = 0
-    for group in groups:
-        try:
-            with open(f"{group}/memory.oom_control", encoding="ascii") as lines:
-                kills += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-        except FileNotFoundError:
-            continue  # a group of another controller
-    return kills
-
-
-def remove(groups: Sequence[str]) -> None:
-    """Remove groups in which nothing runs; what is still busy after a while stays. Idempotent."""
-    for group in groups:
-        for _ in range(_ATTEMPTS):
+def _remove(top: str) -> bool:
+    for _ in range(_ATTEMPTS):
+        busy = False
+        for group, _, _ in os.walk(top, topdown=False):
             try:
                 os.rmdir(group)
             except FileNotFoundError:
-                break
-            except OSError:
-                time.sleep(_PAUSE)
-            else:
-                _remove_empty(os.path.dirname(group))
-                break
-
-
-def _remove_empty(group: str) -> None:
-    try:
-        os.rmdir(group)
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
-            raise
-
-
-def _write(path: str, value: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, b"%d" % value)
-    except OSError as error:
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)}: {value}", path) from error
-    finally:
-        os.close(descriptor)
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise
+                busy = True
+        if not busy:
+            return True
+        time.sleep(_PAUSE)
+    return False

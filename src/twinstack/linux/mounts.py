@@ -29,7 +29,7 @@ _AT_FDCWD = ctypes.c_int(-100)
 _OPEN_TREE_CLONE = 1
 _MOVE_EMPTY_PATH = 4
 _EMPTY_PATH = 0x1000
-_RESOLVE_NO_MAGIC_LINKS, _RESOLVE_BENEATH = 2, 8
+_RESOLVE_NO_MAGIC_LINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 2, 8, 16
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_OPENAT2 = 428, 429, 437  # the same on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41}
 _OCTAL = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # how the kernel writes them in mountinfo
@@ -100,11 +100,24 @@ def open_tree_beneath(directory: str, path: str) -> int:
             os.close(descriptor)
 
 
+def open_beneath(directory: str, path: str) -> int:
+    """A descriptor to read the file `path` of a directory, whose links, also absolute ones, stay in it."""
+    above = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _openat2(above, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, _RESOLVE_IN_ROOT)
+    finally:
+        os.close(above)
+
+
 def _open_beneath(directory: int, path: str) -> int:
-    fields = (os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGIC_LINKS)
+    return _openat2(directory, path, os.O_PATH | os.O_CLOEXEC, _RESOLVE_BENEATH)
+
+
+def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    fields = (flags, 0, resolve | _RESOLVE_NO_MAGIC_LINKS)
     how = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
     result = libc.syscall(ctypes.c_long(_SYS_OPENAT2), directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
-    return check(result, f"open {path} inside a volume")
+    return check(result, f"open {path} inside its directory")
 
 
 def move_mount(tree: int, target: str) -> None:

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
     async def main(client: Client) -> None:
         chosen = settings(args)
-        runtime = _runtime(chosen.root_dir, args.runtime_dir, chosen.netns_prefix)
-        agent = Agent(client, chosen, runtime, _images(args, chosen.root_dir))
+        images = _images(args, chosen.root_dir)
+        agent = Agent(client, chosen, _runtime(chosen.root_dir, chosen.netns_prefix, images.store), images)
         server = await _listen(agent, args) if args.port else None
         try:
             await agent.run()
@@ -118,20 +118,26 @@ def _label(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _runtime(root: Path, runtime_dir: str, prefix: str) -> Runtime:
-    """The built-in one; no container sees the state of clusters."""
-    from twinstack.node.runtime.host import HostRuntime
+def _runtime(root: Path, prefix: str, images: ImageStore) -> Runtime:
+    """The built-in one. Raises ValueError when nothing makes containers here."""
+    from twinstack.linux import ociruntimes
+    from twinstack.node.runtime.oci import OCIRuntime
 
     root.mkdir(parents=True, mode=0o700, exist_ok=True)
     _claim(root)
-    home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
-    hidden = [os.path.abspath(path) for path in (home, runtime_dir)]
-    return HostRuntime(root, hidden=hidden, group=f"twinstack-{prefix}")
+    try:
+        choice = ociruntimes.choose(root / "runtime.json")
+    except ociruntimes.NoRuntime as error:
+        raise ValueError(f"no OCI runtime: {error}; `twinstack doctor` tells what to install") from error
+    log.info("%s", choice.summary)
+    return OCIRuntime(root, choice, images, group=f"twinstack-{prefix}")
 
 
 def _images(args: argparse.Namespace, root: Path) -> Images:
     access = Access(Path(args.registry_certs_dir), tuple(text for text in args.insecure_registries.split(",") if text))
-    store = ImageStore(Path(args.image_store or root / "images").absolute())
+    home = os.path.expanduser(os.environ.get("TWINSTACK_HOME") or "~/.twinstack")
+    hidden = [os.path.abspath(path) for path in (root, home, args.runtime_dir)]  # no container sees clusters' state
+    store = ImageStore(Path(args.image_store or root / "images").absolute(), hidden)
     return Images(store, Puller(store, access, _namespace(args.image_network_namespace)))
 
 

@@ -251,16 +251,9 @@ def _all_of(entry: Mapping[str, Any], objects: Sources, namespace: str) -> dict[
     return {}
 
 
-def command(container: core.Container, values: Mapping[str, str]) -> list[str]:
-    """The words to run. Raises ConfigError when there are none.
-
-    The images that are made of the node have no entrypoint of their own, so arguments alone are the program and its
-    arguments, as with an OCI image that has none.
-    """
-    words = [expand(word, values) for word in [*container.command, *container.args]]
-    if not words:
-        raise ConfigError("no command specified")
-    return words
+def words(given: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """A container's command or arguments, with the values of its variables."""
+    return [expand(word, values) for word in given]
 
 
 def hosts_file(pod: core.Pod, addresses: Sequence[str], domain: str, node: str) -> str:

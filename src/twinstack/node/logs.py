@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 CHUNK = 64 << 10
+_UTC = b"+00:00"  # how conmon writes it
 
 
 class LogOptions(NamedTuple):
@@ -90,6 +91,8 @@ class LogReader:
 
     def _format(self, record: bytes) -> bytes:
         time, _, rest = record.partition(b" ")
+        if time.endswith(_UTC):
+            time = time[: -len(_UTC)] + b"Z"  # as kubelet shows it
         if time < self._options.since:
             return b""
         _, _, rest = rest.partition(b" ")

@@ -9,32 +9,86 @@ from twinstack.linux.capabilities import DEFAULT, NAMES
 from twinstack.node.environment import ConfigError
 from twinstack.node.runtime.base import Security
 
+# Those that change nothing outside of a pod (kubelet, pkg/kubelet/sysctl/safe_sysctls.go, by name).
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    }
+)
 
-def resolve(pod: core.Pod, container: core.Container) -> Security:
-    """Whom it runs as. Raises ConfigError."""
+
+def resolve(pod: core.Pod, container: core.Container, image_user: str = "") -> Security:
+    """Whom it runs as, `image_user` unless it says. Raises ConfigError."""
     general = pod.spec.security_context or {}
     own = container.security_context or {}
     context = general | own
-    user, group = int(context.get("runAsUser") or 0), int(context.get("runAsGroup") or 0)
-    if context.get("runAsNonRoot") and user == 0:
-        meta = pod.metadata
-        pod_text = f'"{meta.name}_{meta.namespace}({meta.uid})"'
-        raise ConfigError(
-            f"container has runAsNonRoot and image will run as root (pod: {pod_text}, container: {container.name})"
-        )
+    user, group = context.get("runAsUser"), context.get("runAsGroup")
+    if context.get("runAsNonRoot"):
+        _refuse_root(pod, container, str(user) if user is not None else image_user.partition(":")[0])
     groups = [int(number) for number in general.get("supplementalGroups") or []]
     if general.get("fsGroup") is not None:
         groups.append(int(general["fsGroup"]))
     privileged = bool(own.get("privileged"))
     return Security(
-        user=user,
-        group=group,
+        user=None if user is None else int(user),
+        group=None if group is None else int(group),
         groups=tuple(groups),
         capabilities=_capabilities(own.get("capabilities") or {}, privileged),
         privileged=privileged,
-        no_new_privileges=not privileged and own.get("allowPrivilegeEscalation") is not True,
+        no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
+        seccomp=_seccomp(own.get("seccompProfile") or general.get("seccompProfile") or {}),
     )
+
+
+def _refuse_root(pod: core.Pod, container: core.Container, user: str) -> None:
+    """kubelet's words."""
+    if user.isdecimal() and int(user) != 0:
+        return
+    why = f"image has non-numeric user ({user}), cannot verify user is non-root"
+    if not user or user.isdecimal():
+        why = "image will run as root"
+    meta = pod.metadata
+    pod_text = f'"{meta.name}_{meta.namespace}({meta.uid})"'
+    raise ConfigError(f"container has runAsNonRoot and {why} (pod: {pod_text}, container: {container.name})")
+
+
+def _seccomp(profile: dict[str, Any]) -> str:
+    """As with kubelet's --seccomp-default, who asks for none gets the runtime's. Raises ConfigError."""
+    kind = profile.get("type") or "RuntimeDefault"
+    if kind != "Localhost":
+        return str(kind)
+    path = str(profile.get("localhostProfile") or "")
+    if path.startswith("/") or ".." in path.split("/") or not path:
+        raise ConfigError("localhostProfile must be a relative path without .. in it")
+    return path
+
+
+def sysctls(pod: core.Pod) -> dict[str, str]:
+    """Kernel parameters of the pod's own namespaces."""
+    given = (pod.spec.security_context or {}).get("sysctls") or []
+    return {entry["name"].replace("/", "."): str(entry.get("value", "")) for entry in given}
+
+
+def forbidden_sysctl(pod: core.Pod) -> str:
+    """Why a pod may not have the parameters that it wants; empty if it may. kubelet's words."""
+    for name in sysctls(pod):
+        if pod.spec.host_network and name.startswith("net."):
+            return f'forbidden sysctl: "{name}" not allowed with host net enabled'
+        if name not in SAFE_SYSCTLS:
+            return f'forbidden sysctl: "{name}" not allowlisted'
+    return ""
 
 
 def _capabilities(change: dict[str, Any], privileged: bool) -> frozenset[str]:
@@ -53,9 +107,6 @@ def refused(pod: core.Pod) -> str:
     """Why no container of this pod can run here; empty if they can."""
     spec = pod.spec
     asked = {
-        "hostPID": spec.host_pid,
-        "hostIPC": spec.host_ipc,
-        "shareProcessNamespace": bool(spec.share_process_namespace),
         "hostUsers: false": spec.host_users is False,
         "volumeDevices": any(container.volume_devices for container in spec.init_containers + spec.containers),
     }
@@ -79,7 +130,7 @@ def ignored(pod: core.Pod, limited: frozenset[str]) -> list[str]:
         for name in sorted((container.resources.get("limits") or {}).keys() - limited):
             found[f"limits.{name}"] = None
         for context in (pod.spec.security_context or {}, container.security_context or {}):
-            for name in ("seccompProfile", "appArmorProfile", "seLinuxOptions", "procMount", "sysctls"):
+            for name in ("appArmorProfile", "seLinuxOptions", "procMount"):
                 if context.get(name):
                     found[name] = None
     return list(found)

@@ -17,7 +17,7 @@ from twinstack.node.images.policy import Step
 from twinstack.node.lifecycle import Backoff, Start, Waiting
 from twinstack.node.probes.actions import Subject
 from twinstack.node.reporting import Reporter
-from twinstack.node.runtime.base import ContainerConfig, ContainerKey, StartError
+from twinstack.node.runtime.base import ContainerConfig, ContainerKey, CreateError, StartError
 from twinstack.node.sources import Data
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds until what is missing is looked for again; doubles
@@ -83,7 +83,12 @@ class Starter:
             return False
         await self._images.hold(pod, container)
         await self._forget_old(key)
-        await runtime.create(config)
+        try:
+            await runtime.create(config)
+        except CreateError as error:
+            self.refuse(container.name, Waiting("CreateContainerError", str(error)), self.next_pause())
+            self._reporter.once(pod, "Warning", "Failed", f"Error: {error}", container.name)
+            return False
         self._reporter.event(pod, "Normal", "Created", "Container created", container.name)
         try:
             await runtime.start(key)
@@ -163,11 +168,12 @@ class Starter:
         return ContainerConfig(
             key=key,
             image=container.image,
-            command=environment.command(container, values),
+            command=environment.words(container.command, values),
+            arguments=environment.words(container.args, values),
             environment=values,
-            working_directory=container.working_dir or "/",
+            working_directory=container.working_dir,
             mounts=self._volumes.mounts(pod, container, values),
-            security=security.resolve(pod, container),
+            security=security.resolve(pod, container, node.runtime.image_user(container.image)),
             termination_message_path=container.termination_message_path or TERMINATION_LOG,
             limits=resources.limits(container),
             last_words_from_log=container.termination_message_policy == "FallbackToLogsOnError",

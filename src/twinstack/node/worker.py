@@ -305,7 +305,13 @@ class PodWorker:
             "hostname": f"{name}\n",
             "resolv.conf": environment.resolver_file(pod, node.cluster_dns, node.cluster_domain, node.node_resolver),
         }
-        return SandboxConfig(self._uid, pod.key, name, network, files)
+        return SandboxConfig(
+            *(self._uid, pod.key, name, network, files),
+            sysctls=security.sysctls(pod),
+            share_processes=bool(pod.spec.share_process_namespace),
+            host_processes=pod.spec.host_pid,
+            host_ipc=pod.spec.host_ipc,
+        )
 
     async def _refresh_volumes(self, pod: core.Pod) -> None:
         try:
@@ -321,13 +327,18 @@ class PodWorker:
             self._starter.refuse(container.name, Waiting(default, message), pause)
 
     def _admit(self, pod: core.Pod) -> None:
-        """Refuse a new pod whose ports another pod has; kubelet's words."""
+        """Refuse a new pod whose ports another pod has, or that wants what is not its own; kubelet's words."""
         new = pod.status.phase not in lifecycle.TERMINAL and not self._node.runtime.sandbox_since(self._uid)
-        self.admitted = not (new and hostports.conflict(pod, self._node.neighbours(self._uid)))
-        if not self.admitted:
+        reason, text = "", security.forbidden_sysctl(pod) if new else ""
+        if text:
+            reason = "SysctlForbidden"
+        elif new and hostports.conflict(pod, self._node.neighbours(self._uid)):
+            reason = "NodePorts"
             text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
-            self._rejected = Waiting("NodePorts", f"Pod was rejected: {text}")
-            self._reporter.event(pod, "Warning", "NodePorts", text)
+        self.admitted = not reason
+        if reason:
+            self._rejected = Waiting(reason, f"Pod was rejected: {text}")
+            self._reporter.event(pod, "Warning", reason, text)
 
     def _tell_ignored(self, pod: core.Pod) -> None:
         names = security.ignored(pod, self._node.runtime.limited)

@@ -7,12 +7,15 @@ from twinstack.api.core import Container
 from twinstack.linux.capabilities import DEFAULT, NAMES, numbers
 from twinstack.node.environment import ConfigError
 from twinstack.node.runtime.base import Security
-from twinstack.node.security import ignored, refused, resolve
+from twinstack.node.security import forbidden_sysctl, ignored, refused, resolve, sysctls
 
 
 def test_by_default_root_with_few_rights() -> None:
     assert resolve(pod(), Container()) == Security(capabilities=DEFAULT)
-    assert resolve(pod(), Container()).no_new_privileges
+    assert resolve(pod(), Container()).seccomp == "RuntimeDefault"
+    assert not resolve(pod(), Container()).no_new_privileges
+    denied = Container(security_context={"allowPrivilegeEscalation": False})
+    assert resolve(pod(), denied).no_new_privileges
     assert "SYS_ADMIN" not in DEFAULT
 
 
@@ -52,6 +55,31 @@ def test_root_is_refused_where_it_is_not_wanted() -> None:
     with pytest.raises(ConfigError, match="runAsNonRoot and image will run as root"):
         resolve(pod(security_context={"runAsNonRoot": True}), Container(name="c"))
     assert resolve(pod(security_context={"runAsNonRoot": True, "runAsUser": 5}), Container()).user == 5
+    of = pod(security_context={"runAsNonRoot": True})
+    assert resolve(of, Container(), "1000:1000").user is None  # the image's
+    with pytest.raises(ConfigError, match=r"non-numeric user \(web\)"):
+        resolve(of, Container(), "web")
+
+
+def test_seccomp_profiles() -> None:
+    general = pod(security_context={"seccompProfile": {"type": "Unconfined"}})
+    assert resolve(general, Container()).seccomp == "Unconfined"
+    own = Container(security_context={"seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}})
+    assert resolve(general, own).seccomp == "a/b.json"
+    out = Container(security_context={"seccompProfile": {"type": "Localhost", "localhostProfile": "../b.json"}})
+    with pytest.raises(ConfigError):
+        resolve(general, out)
+
+
+def test_kernel_parameters() -> None:
+    of = pod(security_context={"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]})
+    assert sysctls(of) == {"net.ipv4.tcp_syncookies": "1"}
+    assert forbidden_sysctl(of) == ""
+    of.spec.host_network = True
+    text = 'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host net enabled'
+    assert forbidden_sysctl(of) == text
+    of = pod(security_context={"sysctls": [{"name": "kernel/msgmax", "value": "1"}]})
+    assert forbidden_sysctl(of) == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
 
 
 NOTHING = frozenset[str]()
@@ -59,15 +87,13 @@ NOTHING = frozenset[str]()
 
 def test_what_cannot_be_done_is_said() -> None:
     assert refused(pod()) == ""
-    assert refused(pod(share_process_namespace=True, host_pid=True)) == (
-        "not supported by this node: hostPID, shareProcessNamespace"
-    )
+    assert refused(pod(share_process_namespace=True, host_pid=True)) == ""
     of = pod()
     assert ignored(of, NOTHING) == []
     of.spec.containers[0].resources = {"limits": {"memory": "1Gi", "ephemeral-storage": "1Gi"}}
-    of.spec.security_context = {"seccompProfile": {"type": "RuntimeDefault"}}
-    assert ignored(of, NOTHING) == ["limits.ephemeral-storage", "limits.memory", "seccompProfile"]
-    assert ignored(of, frozenset({"memory", "cpu"})) == ["limits.ephemeral-storage", "seccompProfile"]
+    of.spec.security_context = {"seLinuxOptions": {"level": "s0"}}
+    assert ignored(of, NOTHING) == ["limits.ephemeral-storage", "limits.memory", "seLinuxOptions"]
+    assert ignored(of, frozenset({"memory", "cpu"})) == ["limits.ephemeral-storage", "seLinuxOptions"]
 
 
 def test_more_that_cannot_be_done_is_said() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,24 +39,29 @@ class Mount(NamedTuple):
 
 
 class Security(NamedTuple):
-    """Whom the container runs as and what it may do (v1 SecurityContext, resolved)."""
+    """Whom the container runs as and what it may do (v1 SecurityContext, resolved).
 
-    user: int = 0
-    group: int = 0
+    Without a user or group it is what the image says. `seccomp`: RuntimeDefault, Unconfined, or a profile's file.
+    """
+
+    user: int | None = None
+    group: int | None = None
     groups: tuple[int, ...] = ()
     capabilities: frozenset[str] = frozenset()
     privileged: bool = False
-    no_new_privileges: bool = True
+    no_new_privileges: bool = False
     read_only_root: bool = False
+    seccomp: str = "RuntimeDefault"
 
 
 class Limits(NamedTuple):
-    """What a container may use: memory in bytes, CPU in thousandths; and its shares of CPU when that runs short.
-    Zero: no limit."""
+    """What a container may use: memory in bytes, CPU in thousandths, processes; and its shares of CPU when that runs
+    short. Zero: no limit."""
 
     memory: int = 0
     cpu: int = 0
     shares: int = 0
+    pids: int = 0
 
 
 class ContainerConfig(NamedTuple):
@@ -75,12 +80,14 @@ class ContainerConfig(NamedTuple):
     tty: bool = False
     limits: Limits = Limits()
     last_words_from_log: bool = False  # of one that fails and leaves no termination message
+    arguments: Sequence[str] = ()  # what follows the command, or the image's entrypoint without one
 
 
 class SandboxConfig(NamedTuple):
     """`network` is the path of the pod's network namespace; None leaves the pod in the node's own.
 
-    `files` are the contents of files in /etc by name: hosts, hostname, resolv.conf.
+    `files` are the contents of files in /etc by name: hosts, hostname, resolv.conf. `sysctls`: kernel parameters of the
+    pod's own namespaces, with dots. `share_processes`: its containers see each other's processes.
     """
 
     pod_uid: str
@@ -88,6 +95,10 @@ class SandboxConfig(NamedTuple):
     hostname: str
     network: str | None
     files: dict[str, str]
+    sysctls: Mapping[str, str] = {}
+    share_processes: bool = False
+    host_processes: bool = False  # they are among the node's own
+    host_ipc: bool = False
 
 
 class Phase(enum.Enum):
@@ -111,6 +122,10 @@ class Container(NamedTuple):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+
+
+class CreateError(Exception):
+    """A container cannot be made as it is wanted; the text is for its owner."""
 
 
 class StartError(Exception):
@@ -174,6 +189,9 @@ class Runtime(Protocol):
     def has_image(self, image: str) -> bool:
         """Whether containers can be made of it."""
 
+    def image_user(self, image: str) -> str:
+        """`USER[:GROUP]`, whom its containers run as unless they say otherwise; empty for root, or if it has gone."""
+
     async def create_sandbox(self, config: SandboxConfig) -> None: ...
 
     def sandbox_since(self, pod_uid: str) -> float:
@@ -185,7 +203,8 @@ class Runtime(Protocol):
     async def remove_sandbox(self, pod_uid: str) -> None:
         """Stop it and remove all that is left of the pod. Idempotent."""
 
-    async def create(self, config: ContainerConfig) -> Container: ...
+    async def create(self, config: ContainerConfig) -> Container:
+        """Raises CreateError."""
 
     async def start(self, key: ContainerKey) -> Container:
         """Raises StartError; the container then counts as exited with code 128."""

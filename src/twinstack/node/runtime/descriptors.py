@@ -36,7 +36,7 @@ class Outputs:
                     yield stream, data
                 elif data is not None:
                     self._drop(stream)
-            if not some:
+            if not some and self._open:
                 if last:
                     return
                 await self._wait()

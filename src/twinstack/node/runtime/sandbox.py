@@ -6,14 +6,30 @@ No process holds the namespaces: they are pinned by bind mounts, so a pod costs 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from twinstack.linux import mounts, namespaces
+import msgspec
+
+from twinstack.linux import mounts, namespaces, sysctl
 from twinstack.linux.syscalls import CLONE_NEWIPC, CLONE_NEWUTS, set_hostname, unshare
 from twinstack.node.runtime.base import SandboxConfig
 
 SHM_SIZE = "64m"  # as container engines give it
 _PINS = {"uts": "uts", "ipc": "ipc"}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """`sandbox.json`: see SandboxConfig."""
+
+    share_processes: bool = False
+    host_processes: bool = False
+    host_ipc: bool = False
+
+
+def kernel_parameters(sysctls: Mapping[str, str], *, net: bool) -> dict[str, str]:
+    """Those of the network namespace, or of the others, by their paths."""
+    return {name.replace(".", "/"): value for name, value in sysctls.items() if name.startswith("net.") is net}
 
 
 class SandboxDirectory:
@@ -37,15 +53,21 @@ class SandboxDirectory:
         try:
             flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
             mounts.mount("shm", str(self.shm), "tmpfs", flags, f"mode=1777,size={SHM_SIZE}")
-            namespaces.in_thread(lambda: self._pin(config.hostname))
+            namespaces.in_thread(lambda: self._pin(config.hostname, kernel_parameters(config.sysctls, net=False)))
+            of_network = kernel_parameters(config.sysctls, net=True)
+            if of_network and config.network:
+                namespaces.inside(config.network, lambda: sysctl.write(of_network))
+            settings = Settings(config.share_processes, config.host_processes, config.host_ipc)
+            (self.path / "sandbox.json").write_bytes(msgspec.json.encode(settings))
             (self.path / "network").write_text(config.network or "")
         except BaseException:
             self.stop()
             raise
 
-    def _pin(self, hostname: str) -> None:
+    def _pin(self, hostname: str, sysctls: Mapping[str, str]) -> None:
         unshare(CLONE_NEWUTS | CLONE_NEWIPC)
         set_hostname(hostname)
+        sysctl.write(sysctls)
         for name, kind in _PINS.items():
             pin = self.path / name
             pin.touch()
@@ -57,6 +79,11 @@ class SandboxDirectory:
         if all(namespaces.is_pinned(self.path / name) for name in _PINS):
             return (self.path / "network").stat().st_mtime
         return 0.0
+
+    @property
+    def settings(self) -> Settings:
+        """What its containers share with each other, or with the node. Raises OSError without a sandbox."""
+        return msgspec.json.decode((self.path / "sandbox.json").read_bytes(), type=Settings)
 
     @property
     def network(self) -> str:

@@ -1,0 +1,184 @@
+"""The streams of a running program as its conmon hands them out: packets of a Unix socket.
+
+What conmon sends begins with a byte that names the stream; what it gets is input. It waits for those who take nothing,
+and the program with it; so one that does not for a while is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+
+from twinstack.node.runtime import records
+from twinstack.node.runtime.base import STDERR, STDOUT
+
+PATIENCE = 5.0  # seconds until one that takes nothing is dropped
+ACCEPTANCE = 0.02  # seconds until conmon knows of one who has connected
+SIZES_APART = 0.01  # seconds between two sizes of a window
+_INPUT = 8 << 10  # bytes that conmon takes at once
+_OUTPUT = 64 << 10
+_FIRST = 16  # packets that may come before it is known what came before them
+_STREAMS = {2: STDOUT, 3: STDERR}
+
+
+class Attachment:
+    """A Session (see base) with a program that somebody else started. Made by `connect`."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        directory: Path,
+        *,
+        stdin: bool,
+        logged: Callable[[], bytes] | None,
+        patience: float | None,
+    ) -> None:
+        self._connection = connection
+        self._stdin = stdin
+        self._logged = logged
+        self._directory = directory
+        self._patience = patience
+        self._input_ended = False
+        self._size: tuple[int, int] | None = None  # columns and rows that are not told yet
+        self._sizing: asyncio.Task[None] | None = None
+
+    async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        for stream, data in await self._first():
+            with self._patient():
+                yield stream, data
+        while True:
+            try:
+                packet = self._connection.recv(_OUTPUT)
+            except BlockingIOError:
+                await self._wait(write=False)
+                continue
+            except ConnectionResetError:  # once, when conmon ends without having read all input, before the rest
+                continue
+            except OSError:  # we have let go
+                return
+            if not packet:
+                return
+            with self._patient():
+                yield _STREAMS.get(packet[0], STDOUT), packet[1:]
+
+    async def _first(self) -> list[tuple[int, bytes]]:
+        """The line that had been begun when conmon took us in, and what came after it."""
+        logged, self._logged = self._logged, None
+        if logged is None:
+            return []
+        await asyncio.sleep(ACCEPTANCE)
+        found: list[tuple[int, bytes]] = []
+        try:
+            while len(found) < _FIRST and (packet := self._connection.recv(_OUTPUT)):
+                found.append((_STREAMS.get(packet[0], STDOUT), packet[1:]))
+        except OSError:
+            pass  # nothing is there now, or no more will be
+        heard = b"".join(data for stream, data in found if stream == STDOUT)
+        said = logged()
+        line = said[: len(said) - len(heard)].rpartition(b"\n")[2] if said.endswith(heard) else b""
+        return [(STDOUT, line), *found] if line else found
+
+    async def write(self, data: bytes) -> None:
+        if self._sizing is not None:
+            await asyncio.wait([self._sizing])  # what is typed is for a window of the new size
+        for start in range(0, len(data), _INPUT):
+            await self._send(data[start : start + _INPUT])
+
+    async def end_input(self) -> None:
+        """conmon passes it on if the container takes only one input, and else waits for the next who has some.
+
+        From one who never had any it would take it as well.
+        """
+        if self._stdin and not self._input_ended:
+            self._input_ended = True
+            try:
+                self._connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                return
+
+    def resize(self, columns: int, rows: int) -> None:
+        """conmon loses the second of two sizes that it reads at once; kubectl begins with two of them."""
+        self._size = columns, rows
+        if self._sizing is None:
+            self._sizing = asyncio.get_running_loop().create_task(self._tell_sizes())
+
+    async def _tell_sizes(self) -> None:
+        while self._size is not None:
+            columns, rows = self._size
+            self._size = None
+            records.control(self._directory, b"1 %d %d\n" % (rows, columns))
+            await asyncio.sleep(SIZES_APART)
+        self._sizing = None
+
+    async def exit_code(self) -> int:
+        return 0
+
+    async def close(self) -> None:
+        if self._sizing is not None:
+            self._sizing.cancel()
+        self._connection.close()
+
+    async def _send(self, packet: bytes) -> None:
+        while packet and not self._input_ended:
+            try:
+                self._connection.send(packet)
+            except BlockingIOError:
+                await self._wait(write=True)
+            except OSError:
+                return  # what a container that has gone would have got is dropped
+            else:
+                return
+
+    @contextlib.contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Whoever takes what is given now gets it, unless that takes long."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._patience, self._drop) if self._patience is not None else None
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _drop(self) -> None:
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    async def _wait(self, *, write: bool) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        (loop.add_writer if write else loop.add_reader)(self._connection, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            (loop.remove_writer if write else loop.remove_reader)(self._connection)
+
+
+def connect(
+    directory: Path,
+    *,
+    stdin: bool,
+    logged: Callable[[], bytes] | None = None,
+    patience: float | None = PATIENCE,
+) -> Attachment:
+    """Attach to the program whose conmon keeps its files in `directory`. Raises OSError when it does not run.
+
+    `stdin`: there will be input. `logged`: the end of its output so far, so that whoever comes hears the line that
+    has been begun.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    below = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{below}/attach")  # the kernel takes only short paths
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(below)
+    return Attachment(connection, directory, stdin=stdin, logged=logged, patience=patience)
