@@ -23,14 +23,15 @@ def test_a_cluster_leaves_no_trace(new_cluster: Callable[[str], Cluster], tmp_pa
     started = time.monotonic()
     cluster.down()
     took = time.monotonic() - started
-    assert took <= 2.0
+    assert took <= 10.0
     assert host_network() == before
     assert cluster.paths.namespaces() == []
     assert not cluster.paths.run.exists()
     assert list(tmp_path.iterdir()) == []
     assert [point for point, _ in mounts.mounted() if cluster.name in point] == []
     assert processes_that_name(str(tmp_path)) == []
-    assert cgroup_names() <= cgroups
+    made = cgroup_names() - cgroups  # the cluster of the other tests makes some meanwhile
+    assert [name for name in made if "/twinstack-tt-h-dual-" not in name] == []
 
 
 def test_clusters_live_side_by_side(new_cluster: Callable[[str], Cluster]) -> None:

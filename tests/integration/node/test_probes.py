@@ -47,6 +47,12 @@ def restarts(pod: Pod) -> int:
     return sum(status.restart_count for status in pod.status.container_statuses)
 
 
+def listens(pod: Pod) -> bool:
+    """Whether it has been seen on all its addresses; the last that a status tells."""
+    told = [c.status for c in pod.status.conditions if c.type.startswith("twinstack.io/Listening")]
+    return told == ["True"] * len(pod.status.pod_ips)
+
+
 def test_a_pod_is_ready_once_it_answers(machine: Machine) -> None:
     get = {"path": "/ok?a=1", "port": "web", "httpHeaders": [{"name": "X-A", "value": "b"}]}
     begin = time.monotonic()
@@ -176,7 +182,7 @@ def test_sidecars_start_before_and_end_after(machine: Machine) -> None:
 def test_an_agent_that_comes_later_keeps_what_was_known(machine: Machine) -> None:
     probe = {"httpGet": {"port": 8080}, "periodSeconds": 30}
     machine.create("kept", web(readinessProbe=probe, startupProbe=probe))
-    before = machine.pod("kept", is_running, "ready")
+    before = machine.pod("kept", lambda pod: is_running(pod) and listens(pod), "ready")
     machine.kill_agent(signal.SIGKILL)
     machine.start_agent()
     machine.event("kept", "Started")
