@@ -361,3 +361,38 @@ def test_clean_up_leaves_nothing(tmp_path: Path, network: Path) -> None:
     assert not root.exists()
     assert mounts.mounted(str(root)) == []
     assert remove_everything(root, f"{PREFIX}-none") == 0
+
+
+def test_processes_may_be_shared(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        await bench.runtime.stop_sandbox(UID)
+        sysctls = {"net.ipv4.ip_unprivileged_port_start": "1000", "kernel.shm_rmid_forced": "1"}
+        config = SandboxConfig(UID, "default/web", "web", str(network), ETC, sysctls, share_processes=True)
+        await bench.runtime.create_sandbox(config)
+        assert bench.runtime.sandbox_since(UID) > 0
+        key = await bench.start("first", "sleep 61")
+        lines = await bench.output(
+            "echo $$; ps ax; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
+        )
+        assert int(lines[0]) > 1
+        assert any("sleep 61" in line for line in lines)
+        assert lines[-2:] == ["1000", "1"]
+        assert [run.key for run in bench.runtime.containers(UID)] == [key]
+        first = Layout(tmp_path).container(ContainerKey(UID, "POD", 0)).running()
+        assert first is not None
+        processes.send_signal(first.first, signal.SIGKILL)  # takes all of them down
+        for each in (key, ContainerKey(UID, "POD", 0)):
+            await bench.runtime.wait(each)
+        assert bench.runtime.sandbox_since(UID) == 0
+
+    with_bench(tmp_path, network, work)
+
+
+def test_what_a_container_must_not_call(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        script = "python3 -c 'import ctypes; print(ctypes.CDLL(None, use_errno=True).unshare(0x10000000))'; "
+        script += "grep Seccomp: /proc/self/status | cut -f2"
+        assert await bench.output(script) == ["-1", "2"]
+        assert await bench.output(script, ROOT._replace(seccomp="Unconfined")) == ["0", "0"]
+
+    with_bench(tmp_path, network, work)
