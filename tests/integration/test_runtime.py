@@ -341,6 +341,7 @@ def test_containers_outlive_an_agent_that_is_killed(tmp_path: Path, network: Pat
 
     asyncio.run(main())
     assert mounts.mounted(str(tmp_path)) == []
+    assert cgroups.remove(Layout(tmp_path).group_directories())
 
 
 def test_clean_up_leaves_nothing(tmp_path: Path, network: Path) -> None:
