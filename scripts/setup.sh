@@ -17,7 +17,6 @@ missing runc runc # with conmon it makes the containers of pods; crun is as good
 missing conmon conmon
 missing busybox busybox-static # of which the image twinstack.local/busybox is made
 missing pasta passt # for up --egress
-missing runc runc # containerd, in the tests, starts containers by it
 [ -e /etc/protocols ] || packages="$packages netbase" # by which nft says tcp for 6
 stamp=.venv/.installed
 want=$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-64)
