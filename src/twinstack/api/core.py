@@ -404,6 +404,22 @@ class PersistentVolumeClaim(Object):
     status: PersistentVolumeClaimStatus = msgspec.field(default_factory=PersistentVolumeClaimStatus)
 
 
+class ResourceQuotaSpec(Struct):
+    """The scopes are read where objects are counted (`api.quotas.scopes`)."""
+
+    hard: dict[str, str] = {}
+
+
+class ResourceQuotaStatus(Struct):
+    hard: dict[str, str] = {}
+    used: dict[str, str] = {}
+
+
+class ResourceQuota(Object):
+    spec: ResourceQuotaSpec = msgspec.field(default_factory=ResourceQuotaSpec)
+    status: ResourceQuotaStatus = msgspec.field(default_factory=ResourceQuotaStatus)
+
+
 class Secret(Object):
     type: str = ""
     data: dict[str, str] = {}

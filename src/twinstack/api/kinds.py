@@ -16,6 +16,7 @@ from twinstack.api.core import (
     Node,
     PersistentVolumeClaim,
     Pod,
+    ResourceQuota,
     Secret,
     Service,
     ServiceAccount,
@@ -46,6 +47,7 @@ NODES = Kind(resource("", "nodes"), Node)
 PERSISTENT_VOLUME_CLAIMS = Kind(resource("", "persistentvolumeclaims"), PersistentVolumeClaim)
 PODS = Kind(resource("", "pods"), Pod)
 REPLICATION_CONTROLLERS = Kind(resource("", "replicationcontrollers"), ReplicationController)
+RESOURCE_QUOTAS = Kind(resource("", "resourcequotas"), ResourceQuota)
 SECRETS = Kind(resource("", "secrets"), Secret)
 SERVICE_ACCOUNTS = Kind(resource("", "serviceaccounts"), ServiceAccount)
 SERVICES = Kind(resource("", "services"), Service)

@@ -124,6 +124,20 @@ def canonical_quantity(text: str, precision: Decimal = _NANO) -> str:
     value, kind = _parse_quantity(text)
     if precision != _NANO and abs(value) < _MAX:
         value = value.quantize(precision, ROUND_CEILING)
+    return _quantity_text(value, kind)
+
+
+def quantity_sum(first: str, second: str, sign: int = 1) -> str:
+    """`first` and `sign` times `second`, in the form of the first one unless that is nothing."""
+    value, kind = _parse_quantity(first)
+    other, other_kind = _parse_quantity(second)
+    total, kind = value + sign * other, kind if value else other_kind
+    if kind == "binary" and total != total.to_integral_value():
+        kind = "decimal"  # a binary form would round it
+    return _quantity_text(total, kind)
+
+
+def _quantity_text(value: Decimal, kind: str) -> str:
     if value == 0:
         return "0"
     if kind == "binary" and -1024 < value < 1024:

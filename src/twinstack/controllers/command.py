@@ -35,6 +35,7 @@ from twinstack.controllers.nodelifecycle import NodeLifecycleController, Patienc
 from twinstack.controllers.nodettl import NodeTTLController
 from twinstack.controllers.podgc import PodGarbageController
 from twinstack.controllers.replicasets import ReplicaSetController
+from twinstack.controllers.resourcequotas import RESYNC, ResourceQuotaController
 from twinstack.controllers.selection import select
 from twinstack.controllers.servicecidrs import ServiceCIDRController
 from twinstack.controllers.statefulsets import StatefulSetController
@@ -125,6 +126,9 @@ CONTROLLERS: dict[str, Factory] = {
     "job-controller": lambda context, args: JobController(context),
     "cronjob-controller": lambda context, args: CronJobController(context),
     "ttl-after-finished-controller": lambda context, args: JobTTLController(context),
+    "resourcequota-controller": lambda context, args: ResourceQuotaController(
+        context, resync=args.resource_quota_sync_period
+    ),
     "disruption-controller": lambda context, args: DisruptionController(context),
     "namespace-controller": lambda context, args: NamespaceController(context),
     "serviceaccount-controller": lambda context, args: serviceaccounts.controller(context),
@@ -177,6 +181,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--mirroring-max-endpoints-per-subset", type=int, default=1000, metavar="N")
     flag("--mirroring-endpointslice-updates-batch-period", type=_seconds, default=0.0, metavar="DURATION")
     flag("--terminated-pod-gc-threshold", type=int, default=12500, metavar="N", help="finished pods that stay; 0: all")
+    flag("--resource-quota-sync-period", type=_seconds, default=RESYNC, metavar="DURATION")
     flag("--node-monitor-grace-period", type=_seconds, default=50.0, metavar="DURATION")
     flag("--node-startup-grace-period", type=_seconds, default=60.0, metavar="DURATION")
     flag("--node-monitor-period", type=_seconds, default=5.0, metavar="DURATION")

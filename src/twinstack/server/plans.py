@@ -10,7 +10,7 @@ import msgspec
 
 from twinstack.api import times
 from twinstack.api.errors import StatusError, already_exists, invalid_object
-from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions, unacted
+from twinstack.server import deletion, fieldmanagers, objectmeta, preconditions, quotas, unacted
 from twinstack.server.admission import Attempt, Check
 from twinstack.server.deletion import Outcome
 from twinstack.server.messages import Route, UserInfo
@@ -42,6 +42,7 @@ class Plan:
 
     def __init__(self, view: View, obj: JSON, warnings: Sequence[str] = ()) -> None:
         self.operations: list[Operation] = []
+        self.charged = False  # to quotas of its namespace
         self._view = view
         self._object = obj
         self.row = view.resource
@@ -54,6 +55,10 @@ class Plan:
     @property
     def name(self) -> str:
         return str(self._object["metadata"].get("name", ""))
+
+    @property
+    def namespace(self) -> str:
+        return str(self._object["metadata"].get("namespace", ""))
 
     def warn(self, warnings: Sequence[str]) -> Plan:
         """Put warnings before those there are."""
@@ -148,13 +153,15 @@ class Planner:
         change = strategy.create(ctx, obj)
         if not options.dry_run:
             objectmeta.check_unversioned(change.object["metadata"])
+        charges = quotas.charges(ctx, change.object)
         name = change.object["metadata"]["name"]
         key = row.key(route.namespace, name)
         if self._reader.exists(key):
             raise already_exists(row.plural, name, row.group)
         warnings = [*repeated, *change.warnings, *unacted.warnings(row, ctx.config.unacted)]
         plan = Plan(view_of(row), shaped(route, change.object), warnings)
-        plan.put(key, 0, change.also, created=True)
+        plan.put(key, 0, [*change.also, *charges], created=True)
+        plan.charged = bool(charges)
         return plan.rehearse() if options.dry_run else plan
 
     def update(
@@ -181,10 +188,11 @@ class Planner:
             new["metadata"]["managedFields"] = managed
         self._check(route, route.name, user, new, old)
         change = strategy.update_subresource(ctx, route.subresource, new, old)
+        charges = [] if route.subresource else quotas.charges(ctx, change.object, old)
         result = shaped(route, change.object)
         stored_only = [] if route.subresource else unacted.warnings(row, ctx.config.unacted)
         plan = Plan(view, result, [*repeated, *change.warnings, *stored_only])
-        if not change.also and fieldmanagers.settles(result, old):
+        if not change.also and not charges and fieldmanagers.settles(result, old):
             return plan.unchanged(version)
         if (
             row.generation
@@ -194,7 +202,8 @@ class Planner:
             )
         ):
             objectmeta.bump_generation(result["metadata"])
-        return self._store_update(route, plan, result, version, change.also, ctx)
+        plan.charged = bool(charges)
+        return self._store_update(route, plan, result, version, [*change.also, *charges], ctx)
 
     def _settle_metadata(self, route: Route, new: JSON, old: JSON, version: Version) -> list[str]:
         """Check whose new version `new` is, and fill in what it cannot change; returns warnings."""

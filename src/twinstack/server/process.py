@@ -60,6 +60,7 @@ from twinstack.store.base import StoreError
 
 log = logging.getLogger(__name__)
 
+_PLUGINS = {"", "LimitRanger", "NodeRestriction", "ResourceQuota", "ServiceAccount"}  # that can be switched off
 _GRACE = 5.0  # seconds for requests in work at the end
 _LOOPBACK = (Address.parse("127.0.0.1"), Address.parse("::1"))
 _OWN_NAMES = (
@@ -292,7 +293,7 @@ class Process:
         args, port = self._args, self._config.secure_port
         if "AlwaysAllow" in self._modes:
             log.warning("--authorization-mode has AlwaysAllow: all who are known may do everything, whatever roles say")
-        if self._config.disabled_admission_plugins - {"", "LimitRanger", "NodeRestriction", "ServiceAccount"}:
+        if self._config.disabled_admission_plugins - _PLUGINS:
             log.warning("--disable-admission-plugins has no effect: the server's own rules stay on, others it lacks")
         if not self._config.advertise_addresses:
             family = self._config.service_ranges[0].family

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -78,6 +79,7 @@ class Registry:
         self._store = store
         self._planner = Planner(self.reader, config)
         self.checks = self._planner.checks
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by namespace
 
     async def open(self) -> None:
         """Load everything and make the namespaces that every cluster has. Raises StoreError."""
@@ -313,9 +315,22 @@ class Registry:
         return written
 
     async def _write(self, make: Callable[[], Plan]) -> Written:
-        """Plan and commit, again after every lost race."""
+        """Plan and commit. Writes that are charged to the same quotas are made one after the other, as each would win
+        a race against all of the others.
+        """
+        plan = await self._plan(make)
+        if not plan.charged or not plan.operations:
+            return await self._attempt(plan, make)
+        turn = self._turns.setdefault(plan.namespace, asyncio.Lock())
+        waited = turn.locked()
+        async with turn:
+            return await self._attempt(await self._plan(make) if waited else plan, make)
+
+    async def _attempt(self, plan: Plan, make: Callable[[], Plan]) -> Written:
+        """Commit, again after every lost race."""
         for attempt in range(_ATTEMPTS):
-            plan = await self._plan(make)
+            if attempt:
+                plan = await self._plan(make)
             if not plan.operations:
                 return plan.written(())
             try:

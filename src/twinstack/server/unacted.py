@@ -21,7 +21,6 @@ _OWN = frozenset(
         "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
         "mutatingwebhookconfigurations.admissionregistration.k8s.io",
         "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
-        "resourcequotas",
         "runtimeclasses.node.k8s.io",
         "validatingadmissionpolicies.admissionregistration.k8s.io",
         "validatingadmissionpolicybindings.admissionregistration.k8s.io",

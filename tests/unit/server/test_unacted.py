@@ -28,6 +28,6 @@ def test_what_nobody_acts_on_depends_on_the_cluster(group: str, plural: str, exp
 
 
 def test_what_the_server_would_have_to_enforce_is_always_said() -> None:
-    assert unacted.warnings(resource("", "resourcequotas"), set()) == [
-        "ResourceQuota is stored but not enforced by this cluster"
+    assert unacted.warnings(resource("node.k8s.io", "runtimeclasses"), set()) == [
+        "RuntimeClass is stored but not enforced by this cluster"
     ]

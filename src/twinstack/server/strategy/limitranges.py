@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any
 
+from twinstack.api.quotas.pods import of_containers
 from twinstack.api.resources import resource
-from twinstack.api.scalars import canonical_amount, quantity
+from twinstack.api.scalars import quantity
 from twinstack.server.strategy.base import WriteContext
 
 JSON = dict[str, Any]
@@ -81,7 +81,7 @@ def _pod_errors(spec: JSON, item: JSON) -> Iterator[str]:
             for container in spec.get(field) or []:
                 yield from _errors("Container", item, _amounts(container, "requests"), _amounts(container, "limits"))
     elif kind == "Pod":
-        yield from _errors("Pod", item, _whole(spec, "requests"), _whole(spec, "limits"))
+        yield from _errors("Pod", item, of_containers(spec, "requests"), of_containers(spec, "limits"))
 
 
 def _errors(kind: str, item: JSON, requests: JSON, limits: JSON) -> Iterator[str]:
@@ -124,24 +124,3 @@ def _ratio_errors(text: str, most: str, request: str | None, limit: str | None) 
 
 def _amounts(container: JSON, part: str) -> JSON:
     return (container.get("resources") or {}).get(part) or {}
-
-
-def _whole(spec: JSON, part: str) -> JSON:
-    """What a Pod needs at its busiest: its containers and sidecars, or an init container and the sidecars before it."""
-    running: dict[str, Decimal] = {}
-    peak: dict[str, Decimal] = {}
-    for container in spec.get("initContainers") or []:
-        own = {name: quantity(text) for name, text in _amounts(container, part).items()}
-        for name, amount in own.items():
-            peak[name] = max(peak.get(name, Decimal(0)), running.get(name, Decimal(0)) + amount)
-            if container.get("restartPolicy") == "Always":
-                running[name] = running.get(name, Decimal(0)) + amount
-    for container in spec.get("containers") or []:
-        for name, text in _amounts(container, part).items():
-            running[name] = running.get(name, Decimal(0)) + quantity(text)
-    names = {*peak, *running}
-    return {name: _text(max(peak.get(name, Decimal(0)), running.get(name, Decimal(0)))) for name in names}
-
-
-def _text(amount: Decimal) -> str:
-    return canonical_amount(format(amount, "f"))

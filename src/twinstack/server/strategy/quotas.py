@@ -21,9 +21,32 @@ _COUNTS = (
 _PREFIXED = tuple(f"{part}.{name}" for part in ("requests", "limits") for name in _COMPUTE)
 _STANDARD = frozenset((*_COMPUTE, *_COUNTS, *_PREFIXED, "requests.storage", "storage"))
 _SCOPES = frozenset(
-    {"Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity"}
+    {
+        "Terminating",
+        "NotTerminating",
+        "BestEffort",
+        "NotBestEffort",
+        "PriorityClass",
+        "CrossNamespacePodAffinity",
+        "VolumeAttributesClass",
+    }
+)
+_BARE = frozenset({"BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"})
+_BARE_ERROR = (
+    "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+    "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
 )
 _EXCLUSIVE = ({"Terminating", "NotTerminating"}, {"BestEffort", "NotBestEffort"})
+
+
+_OF_PODS = frozenset(
+    {"pods", *(prefix + name for prefix in ("", "requests.", "limits.") for name in ("cpu", "memory"))}
+)
+_OF_CLAIMS = frozenset({"persistentvolumeclaims", "requests.storage"})
+_SCOPED = dict.fromkeys(_SCOPES, _OF_PODS) | {
+    "BestEffort": frozenset({"pods"}),
+    "VolumeAttributesClass": _OF_CLAIMS,
+}  # of the standard resources, those to which a scope can be applied
 
 
 class ResourceQuotaStrategy(Strategy):
@@ -31,9 +54,8 @@ class ResourceQuotaStrategy(Strategy):
         spec = obj.get("spec") or {}
         errors = _amounts_errors(spec.get("hard") or {}, "spec.hard")
         scopes: Sequence[str] = spec.get("scopes") or []
-        errors += [invalid("spec.scopes", scopes, "unsupported scope")] * sum(each not in _SCOPES for each in scopes)
-        if any(pair <= set(scopes) for pair in _EXCLUSIVE):
-            errors.append(invalid("spec.scopes", scopes, "conflicting scopes"))
+        errors += _scopes_errors(scopes, spec.get("hard") or {})
+        errors += _selector_errors(spec.get("scopeSelector") or {}, spec.get("hard") or {})
         if old is not None and set(scopes) != set((old.get("spec") or {}).get("scopes") or []):
             errors.append(invalid("spec.scopes", scopes, IMMUTABLE))
         return errors
@@ -43,6 +65,67 @@ class ResourceQuotaStrategy(Strategy):
         return [
             error for name in ("hard", "used") for error in _amounts_errors(status.get(name) or {}, f"status.{name}")
         ]
+
+
+def _scopes_errors(scopes: Sequence[str], hard: JSON) -> list[FieldError]:
+    field = "spec.scopes"
+    errors: list[FieldError] = []
+    for scope in scopes:
+        if scope not in _SCOPES:
+            errors.append(invalid(field, scopes, "unsupported scope"))
+        errors += [invalid(field, scopes, "unsupported scope applied to resource")] * _misapplied(scope, hard)
+    if any(pair <= set(scopes) for pair in _EXCLUSIVE):
+        errors.append(invalid(field, scopes, "conflicting scopes"))
+    return errors
+
+
+def _misapplied(scope: str, hard: JSON) -> int:
+    """To how many of the standard resources it is applied that have no such scope."""
+    allowed = _SCOPED.get(scope, _STANDARD)
+    return sum(name in _STANDARD and name not in allowed for name in hard)
+
+
+def _selector_errors(selector: JSON, hard: JSON) -> list[FieldError]:
+    field = "spec.scopeSelector.matchExpressions"
+    errors: list[FieldError] = []
+    listed: list[JSON] = selector.get("matchExpressions") or []
+    shown = [_as_shown(entry) for entry in listed]
+    for entry in listed:
+        scope = entry.get("scopeName", "")
+        if scope not in _SCOPES:
+            errors.append(invalid(f"{field}.scopeName", scope, "unsupported scope"))
+        misapplied = invalid(field, {"MatchExpressions": shown}, "unsupported scope applied to resource")
+        errors += [misapplied] * _misapplied(scope, hard)
+        errors += _operator_errors(entry, scope, field)
+    if any(pair <= {entry.get("scopeName") for entry in listed} for pair in _EXCLUSIVE):
+        errors.append(invalid(field, shown, "conflicting scopes"))
+    return errors
+
+
+def _as_shown(requirement: JSON) -> JSON:
+    return {
+        "ScopeName": requirement.get("scopeName", ""),
+        "Operator": requirement.get("operator", ""),
+        "Values": requirement.get("values"),
+    }
+
+
+def _operator_errors(requirement: JSON, scope: str, field: str) -> list[FieldError]:
+    operator, values = requirement.get("operator", ""), requirement.get("values") or []
+    errors: list[FieldError] = []
+    if scope in _BARE and operator != "Exists":
+        errors.append(invalid(f"{field}.operator", operator, _BARE_ERROR))
+    if operator in ("In", "NotIn"):
+        if not values:
+            detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            errors.append(required(f"{field}.values", detail))
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+            errors.append(invalid(f"{field}.values", values, detail))
+    else:
+        errors.append(invalid(f"{field}.operator", operator, "not a valid selector operator"))
+    return errors
 
 
 def _amounts_errors(amounts: JSON, field: str) -> list[FieldError]:
