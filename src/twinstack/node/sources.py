@@ -20,10 +20,11 @@ KEPT = 60.0  # seconds
 
 
 class Data(NamedTuple):
-    """What an object holds by key. An immutable one needs no second look."""
+    """What an object holds by key. An immutable one needs no second look. `binary`: keys that are for files alone."""
 
     values: Mapping[str, bytes]
     immutable: bool = False
+    binary: frozenset[str] = frozenset()
 
 
 class _Read(NamedTuple):
@@ -56,7 +57,7 @@ class SourceReader:
                 found = await self._client.get(CONFIG_MAPS, source.name, namespace)
                 values = {key: text.encode(errors="surrogatepass") for key, text in found.data.items()}
                 values |= {key: base64.b64decode(text) for key, text in found.binary_data.items()}
-                return Data(values, found.immutable is True)
+                return Data(values, found.immutable is True, frozenset(found.binary_data))
             secret = await self._client.get(SECRETS, source.name, namespace)
             return Data({key: base64.b64decode(text) for key, text in secret.data.items()}, secret.immutable is True)
         except StatusError as error:

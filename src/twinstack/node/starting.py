@@ -184,5 +184,6 @@ class Starter:
 
 
 def _as_text(data: Data) -> dict[str, str]:
-    """For variables, which hold bytes as well as text."""
-    return {key: value.decode(errors="surrogateescape") for key, value in data.values.items()}
+    """For variables, which hold any bytes, but nothing of a ConfigMap's binaryData."""
+    texts = (item for item in data.values.items() if item[0] not in data.binary)
+    return {key: value.decode(errors="surrogateescape") for key, value in texts}

@@ -182,6 +182,7 @@ def test_last_words(machine: Machine) -> None:
         "file",
         {"command": ["sh", "-c", f"echo bye > /dev/termination-log; {script}"], **fallback},
         restartPolicy="Never",
+        securityContext={"runAsUser": 1000},
     )
     machine.create("silent", {"command": ["sh", "-c", script]}, restartPolicy="Never")
     messages = {}

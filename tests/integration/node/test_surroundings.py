@@ -112,13 +112,14 @@ def test_a_port_of_the_node(machine: Machine) -> None:
 
 def test_variables(machine: Machine) -> None:
     machine.put(SERVICES, "db", spec={"ports": [{"port": 5432, "name": "pg"}], "ipFamilies": ["IPv6"]})
-    machine.put(CONFIG_MAPS, "vars", data={"A": "1", "B": "2"})
+    machine.put(CONFIG_MAPS, "vars", data={"A": "1", "B": "2"}, binaryData={"RAW": "AQI="})
     machine.put(SECRETS, "vars", data={"S": "c2VjcmV0"})
     env: list[dict[str, Any]] = [
         {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
         {"name": "HOSTS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIPs"}}},
         {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "vars", "key": "S"}}},
         {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}},
+        {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "vars", "key": "RAW", "optional": True}}},
         {"name": "ALL", "value": "$(A)-$(KEY)-$(DB_SERVICE_HOST)"},
     ]
     sources = [{"configMapRef": {"name": "vars"}}, {"prefix": "X_", "secretRef": {"name": "vars"}}]
@@ -128,6 +129,7 @@ def test_variables(machine: Machine) -> None:
     assert values["IPS"] == ",".join(entry.ip for entry in pod.status.pod_ips)
     assert values["HOSTS"] == ",".join(NODE_IPS)
     assert (values["A"], values["X_S"], values["CPU"], values["HOSTNAME"]) == ("1", "secret", "250", "vars")
+    assert {"RAW", "NONE"}.isdisjoint(values)  # binary data is for files
     assert values["DB_PORT"] == f"tcp://[{values['DB_SERVICE_HOST']}]:5432"
     assert values["ALL"] == f"1-secret-{values['DB_SERVICE_HOST']}"
     assert values["KUBERNETES_SERVICE_PORT_HTTPS"] == "443"

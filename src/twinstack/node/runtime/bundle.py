@@ -40,7 +40,8 @@ class Bundler:
         """Blocks for some milliseconds. `first`: of shared processes. Raises CreateError, OSError."""
         directory = self._layout.container(config.key)
         directory.path.mkdir(parents=True, exist_ok=True)
-        directory.termination_log.touch(0o666)
+        directory.termination_log.touch()
+        directory.termination_log.chmod(0o666)  # whoever the container runs as, whatever the agent's umask
         root = RootDirectory(directory.path)
         root.mount(image.layers)
         try:
