@@ -108,7 +108,8 @@ class Desk:
     def __init__(self, cluster: Bed) -> None:
         self.cluster = cluster
         self.directory = cluster.directory
-        self._environment = os.environ | {"HOME": str(cluster.directory), "KUBECONFIG": cluster.kubeconfig}
+        own = {"HOME": str(cluster.directory), "KUBECONFIG": cluster.kubeconfig, "TERM": "xterm"}  # for its colours
+        self._environment = os.environ | own
         for name, text in FILES.items():
             (self.directory / name).write_text(text)
         shutil.copytree(CHART, self.directory / "demo")

@@ -373,7 +373,8 @@ def test_processes_may_be_shared(tmp_path: Path, network: Path) -> None:
         assert bench.runtime.sandbox_since(UID) > 0
         key = await bench.start("first", "sleep 61")
         lines = await bench.output(
-            "echo $$; ps ax; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
+            "echo $$; cat /proc/[0-9]*/cmdline | tr '\\0' ' '; echo; "
+            "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
         )
         assert int(lines[0]) > 1
         assert any("sleep 61" in line for line in lines)
