@@ -116,11 +116,6 @@ def path_segment(value: str) -> list[str]:
     return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
 
 
-def path_segment_prefix(value: str) -> list[str]:
-    """The same for a generateName, which `.` may begin."""
-    return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
-
-
 def qualified_name(value: str) -> list[str]:
     """A label key: `[DNS subdomain/]name`, the name at most 63 characters."""
     prefix, slash, name = value.rpartition("/")

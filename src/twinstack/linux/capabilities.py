@@ -1,21 +1,6 @@
-"""Linux capabilities of the calling process (capabilities(7)).
-
-Imports nothing but `syscalls`: the process that is left beside every container runs this.
-"""
+"""Linux capabilities by name, and those of the calling process (capabilities(7))."""
 
 from __future__ import annotations
-
-import ctypes
-import struct
-
-from twinstack.linux.syscalls import (
-    PR_CAP_AMBIENT,
-    PR_CAP_AMBIENT_CLEAR_ALL,
-    PR_CAPBSET_DROP,
-    check,
-    libc,
-    prctl,
-)
 
 NAMES = [  # in the kernel's order
     "CHOWN",
@@ -81,8 +66,6 @@ DEFAULT = frozenset(
     }
 )
 
-_VERSION_3 = 0x20080522
-
 
 def numbers(names: frozenset[str] | set[str]) -> list[int]:
     """The kernel's numbers of capability names (without `CAP_`). Raises ValueError for an unknown name."""
@@ -97,25 +80,3 @@ def effective() -> frozenset[str]:
     with open("/proc/self/status", encoding="ascii") as file:
         bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
     return frozenset(name for number, name in enumerate(NAMES) if bits >> number & 1)
-
-
-def limit_bounding(keep: list[int]) -> None:
-    """Give up all capabilities but `keep` for every program executed from now on."""
-    for number in range(_last() + 1):
-        if number not in keep:
-            prctl(PR_CAPBSET_DROP, number)
-
-
-def set_own(keep: list[int]) -> None:
-    """Hold exactly `keep` as effective and permitted, and pass none on through the inheritable set."""
-    bits = sum(1 << number for number in keep)
-    header = struct.pack("=Ii", _VERSION_3, 0)
-    low, high = bits & 0xFFFFFFFF, bits >> 32
-    data = struct.pack("=6I", low, low, 0, high, high, 0)
-    check(libc.prctl(PR_CAP_AMBIENT, ctypes.c_ulong(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0), "clear ambient capabilities")
-    check(libc.capset(ctypes.create_string_buffer(header), ctypes.create_string_buffer(data)), "set capabilities")
-
-
-def _last() -> int:
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        return int(file.read())

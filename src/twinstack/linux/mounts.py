@@ -1,4 +1,4 @@
-"""Mounts: bind, overlay, tmpfs, pivot_root, and what is mounted where (mount(2), pivot_root(2), proc(5)).
+"""Mounts: bind, overlay, tmpfs, and what is mounted where (mount(2), proc(5)).
 
 The process that is left beside every container runs this, so it imports little.
 """
@@ -31,7 +31,6 @@ _MOVE_EMPTY_PATH = 4
 _EMPTY_PATH = 0x1000
 _RESOLVE_NO_MAGIC_LINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 2, 8, 16
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_OPENAT2 = 428, 429, 437  # the same on every architecture
-_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41}
 _OCTAL = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}  # how the kernel writes them in mountinfo
 _STATVFS_FLAGS = ((os.ST_NOSUID, NOSUID), (os.ST_NODEV, NODEV), (os.ST_NOEXEC, NOEXEC), (os.ST_RDONLY, RDONLY))
 
@@ -65,16 +64,6 @@ def remount(target: str, flags: int) -> None:
         if present & stat_flag:
             flags |= mount_flag
     mount("", target, "", BIND | REMOUNT | flags)
-
-
-def open_tree(source: str) -> int:
-    """A descriptor of a bind mount of `source` that is attached nowhere yet (open_tree(2), Linux 5.2).
-
-    It survives pivot_root, so that a source of the old root can be shown at a path of the new one.
-    """
-    number = ctypes.c_long(_SYS_OPEN_TREE)
-    flags = ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC)
-    return check(libc.syscall(number, _AT_FDCWD, os.fsencode(source), flags), f"open {source} for mounting")
 
 
 def open_tree_beneath(directory: str, path: str) -> int:
@@ -161,15 +150,6 @@ def unmount(target: str) -> None:
 def make_private() -> None:
     """Let no mount of the calling thread's namespace reach another one."""
     mount("", "/", "", REC | PRIVATE)
-
-
-def pivot_root(new: str) -> None:
-    """Make the mount point `new` the root of the calling thread's namespace, and let go of the old one."""
-    number = _SYS_PIVOT_ROOT[os.uname().machine]
-    os.chdir(new)
-    check(libc.syscall(ctypes.c_long(number), b".", b"."), f"pivot_root {new}")
-    check(libc.umount2(b".", _DETACH), "detach the old root")  # both are stacked at "."; the old one is on top
-    os.chdir("/")
 
 
 def mounted(below: str = "/", table: str = "/proc/self/mountinfo") -> list[tuple[str, str]]:

@@ -64,10 +64,6 @@ def u8(kind: int, value: int) -> bytes:
     return attr(kind, struct.pack("=B", value))
 
 
-def u16(kind: int, value: int) -> bytes:
-    return attr(kind, struct.pack("=H", value))
-
-
 def u32(kind: int, value: int) -> bytes:
     """Host order, as rtnetlink wants it."""
     return attr(kind, struct.pack("=I", value))
@@ -84,10 +80,6 @@ def be16(kind: int, value: int) -> bytes:
 def be32(kind: int, value: int) -> bytes:
     """Network order, as nfnetlink wants it."""
     return attr(kind, struct.pack(">I", value & 0xFFFFFFFF))
-
-
-def be64(kind: int, value: int) -> bytes:
-    return attr(kind, struct.pack(">Q", value))
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:

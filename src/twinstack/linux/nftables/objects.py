@@ -140,10 +140,6 @@ class Table(NamedTuple):
         """At the end of the chain."""
         return self.message(NEWRULE, CREATE | APPEND, text(2, chain), nest(4, *expressions))
 
-    def flush_chain(self, chain: str) -> bytes:
-        """Delete its rules."""
-        return self.message(DELRULE, 0, text(2, chain))
-
 
 def comment_data(comment: str) -> bytes:
     """User data that `nft list` shows as the object's comment; at most 253 bytes of text."""

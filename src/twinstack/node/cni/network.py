@@ -181,18 +181,6 @@ class PluginNetwork:
         self._records[uid] = record
 
 
-def detach_all(directory: Path, prefix: str) -> None:
-    """Undo every attachment of an agent that is no more. What fails is only told."""
-    if not directory.is_dir():
-        return
-    network = PluginNetwork(directory, prefix, ())
-    for uid in network.pods():
-        try:
-            network.detach(uid)
-        except OSError as error:
-            log.error("%s", error)
-
-
 def _read(path: Path) -> _Record:
     data = json.loads(path.read_bytes())
     addresses = _addresses(data["result"]) if data["result"] is not None else ()
