@@ -168,9 +168,8 @@ def test_run_rm_it(cluster: Cluster, transport: dict[str, str]) -> None:
     words = ["run", "--rm", "-it", name, f"--image={IMAGE}", "--restart=Never", "--command", "--", "sh"]
     with on_terminal(cluster, *words, transport=transport) as terminal:
         terminal.until("# ")
-        terminal.type("hostname\r")
-        terminal.until(f"{name}\r\n")
-        until(lambda: _size(terminal) == "33 101", "the size of the window, which comes beside the first words")
+        terminal.type("stty size; hostname\r")
+        terminal.until(f"33 101\r\n{name}\r\n")
         terminal.resize(70, 40)
         until(lambda: _size(terminal) == "40 70", "the new size of the window")
         terminal.type("exit 7\r")

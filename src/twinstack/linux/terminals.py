@@ -1,51 +1,35 @@
-"""Pseudo-terminals: a pair of descriptors, the controlling terminal of a session, the window's size (pty(7)).
-
-Imports as little as it can: the processes beside containers run this.
-"""
+"""The window of the terminal that a process is on (pty(7), proc(5))."""
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 import struct
+import termios
 
-_TIOCSCTTY = 0x540E
-_TIOCSWINSZ = 0x5414
+from twinstack.linux import procfs
 
-
-def open_pair(owner: int) -> tuple[int, int]:
-    """Master and slave of a new terminal of the calling process's /dev/pts; the slave belongs to user `owner`."""
-    master, slave = os.openpty()
-    os.fchown(slave, owner, -1)
-    return master, slave
+_MASTERS = 136  # major device number of Unix 98 terminals; the minor one is their name in /dev/pts
 
 
-def take(slave: int) -> None:
-    """Begin a session with `slave` as its terminal and as the standard descriptors of the calling process."""
-    os.setsid()
-    fcntl.ioctl(slave, _TIOCSCTTY, 0)
-    for descriptor in (0, 1, 2):
-        os.dup2(slave, descriptor)
+def set_size(pid: int, columns: int, rows: int) -> bool:
+    """Tell the programs on the controlling terminal of a process how large its window is (SIGWINCH).
 
-
-def set_size(master: int, columns: int, rows: int) -> None:
-    """Tell the programs on the terminal how large its window is (SIGWINCH). Raises OSError."""
-    fcntl.ioctl(master, _TIOCSWINSZ, struct.pack("=4H", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0))
-
-
-def send(socket: int, master: int, message: bytes = b"+") -> None:
-    """Hand a descriptor over to the process at the other end of a Unix socket (unix(7))."""
-    end = _socket.socket(fileno=os.dup(socket))
-    end.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", master))])
-    end.close()
-
-
-def receive(socket: int) -> int:
-    """Take the descriptor that was sent, and close the socket. Raises OSError when there is none."""
-    end = _socket.socket(fileno=socket)
-    _, given, _, _ = end.recvmsg(1, 64, _socket.MSG_CMSG_CLOEXEC)
-    end.close()
-    if not given:
-        raise OSError("no terminal was handed over")
-    return int(struct.unpack_from("=i", given[0][2])[0])
+    False when there is no such process, or it has no pseudo-terminal. The terminal is looked up in the process's own
+    /dev/pts, and must be the one that the kernel names: whatever else lies there is not touched.
+    """
+    device = procfs.terminal(pid)
+    if os.major(device) != _MASTERS:
+        return False
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        slave = os.open(f"/proc/{pid}/root/dev/pts/{os.minor(device)}", flags)
+    except OSError:
+        return False
+    try:
+        if os.fstat(slave).st_rdev != device:
+            return False
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("=4H", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0))
+    finally:
+        os.close(slave)
+    return True

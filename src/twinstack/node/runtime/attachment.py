@@ -13,12 +13,11 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
-from twinstack.node.runtime import records
+from twinstack.linux import processes, terminals
 from twinstack.node.runtime.base import STDERR, STDOUT
 
 PATIENCE = 5.0  # seconds until one that takes nothing is dropped
 ACCEPTANCE = 0.02  # seconds until conmon knows of one who has connected
-SIZES_APART = 0.01  # seconds between two sizes of a window
 _INPUT = 8 << 10  # bytes that conmon takes at once
 _OUTPUT = 64 << 10
 _FIRST = 16  # packets that may come before it is known what came before them
@@ -31,7 +30,7 @@ class Attachment:
     def __init__(
         self,
         connection: socket.socket,
-        directory: Path,
+        program: processes.Process | None,
         *,
         stdin: bool,
         logged: Callable[[], bytes] | None,
@@ -40,11 +39,9 @@ class Attachment:
         self._connection = connection
         self._stdin = stdin
         self._logged = logged
-        self._directory = directory
+        self._program = program
         self._patience = patience
         self._input_ended = False
-        self._size: tuple[int, int] | None = None  # columns and rows that are not told yet
-        self._sizing: asyncio.Task[None] | None = None
 
     async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
         for stream, data in await self._first():
@@ -83,8 +80,6 @@ class Attachment:
         return [(STDOUT, line), *found] if line else found
 
     async def write(self, data: bytes) -> None:
-        if self._sizing is not None:
-            await asyncio.wait([self._sizing])  # what is typed is for a window of the new size
         for start in range(0, len(data), _INPUT):
             await self._send(data[start : start + _INPUT])
 
@@ -101,25 +96,14 @@ class Attachment:
                 return
 
     def resize(self, columns: int, rows: int) -> None:
-        """conmon loses the second of two sizes that it reads at once; kubectl begins with two of them."""
-        self._size = columns, rows
-        if self._sizing is None:
-            self._sizing = asyncio.get_running_loop().create_task(self._tell_sizes())
-
-    async def _tell_sizes(self) -> None:
-        while self._size is not None:
-            columns, rows = self._size
-            self._size = None
-            records.control(self._directory, b"1 %d %d\n" % (rows, columns))
-            await asyncio.sleep(SIZES_APART)
-        self._sizing = None
+        """Not by conmon, which loses the second of two sizes that it reads at once; kubectl begins with two of them."""
+        if self._program is not None and processes.is_alive(self._program):
+            terminals.set_size(self._program.pid, columns, rows)
 
     async def exit_code(self) -> int:
         return 0
 
     async def close(self) -> None:
-        if self._sizing is not None:
-            self._sizing.cancel()
         self._connection.close()
 
     async def _send(self, packet: bytes) -> None:
@@ -162,6 +146,7 @@ class Attachment:
 
 def connect(
     directory: Path,
+    program: processes.Process | None,
     *,
     stdin: bool,
     logged: Callable[[], bytes] | None = None,
@@ -169,8 +154,8 @@ def connect(
 ) -> Attachment:
     """Attach to the program whose conmon keeps its files in `directory`. Raises OSError when it does not run.
 
-    `stdin`: there will be input. `logged`: the end of its output so far, so that whoever comes hears the line that
-    has been begun.
+    `program`: it, if it has a terminal whose window may change. `stdin`: there will be input. `logged`: the end of its
+    output so far, so that whoever comes hears the line that has been begun.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     below = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -181,4 +166,4 @@ def connect(
         raise
     finally:
         os.close(below)
-    return Attachment(connection, directory, stdin=stdin, logged=logged, patience=patience)
+    return Attachment(connection, program, stdin=stdin, logged=logged, patience=patience)

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
-from twinstack.linux import processes
+from twinstack.linux import processes, terminals
 from twinstack.node.runtime import attachment, children, descriptors, engine
 from twinstack.node.runtime.base import STDERR, STDOUT, StartError
 from twinstack.node.runtime.engine import Engine, Messages
@@ -80,8 +80,8 @@ class Execution:
         self._close_input()
 
     def resize(self, columns: int, rows: int) -> None:
-        if self._terminal is not None:
-            self._terminal.resize(columns, rows)
+        if self._terminal is not None and self._process is not None and processes.is_alive(self._process):
+            terminals.set_size(self._process.pid, columns, rows)
 
     async def exit_code(self) -> int:
         return await asyncio.shield(self._end) if self._end is not None else 0
@@ -195,7 +195,7 @@ async def _start_terminal(words: Sequence[str], directory: Path) -> Execution:
         os.write(start_now, b"0")
         async with asyncio.timeout(children.PATIENCE):
             await ready.next()
-        session.take_terminal(attachment.connect(directory, stdin=True, patience=None))
+        session.take_terminal(attachment.connect(directory, None, stdin=True, patience=None))
         os.write(start_now, b"0")
         if not await session.started():
             raise StartError("the runtime gave no reason")

@@ -242,7 +242,7 @@ class OCIRuntime:
         from twinstack.node.runtime import attachment  # rarely needed
 
         directory = self._layout.container(key)
-        return attachment.connect(directory.path, stdin=stdin, logged=directory.last_output)
+        return attachment.connect(directory.path, self._first.get(key), stdin=stdin, logged=directory.last_output)
 
     async def _make(self, directory: ContainerDirectory, lock: int) -> Running:
         """Have the container made by the runtime, and note who is in it. Raises StartError, TimeoutError, OSError."""

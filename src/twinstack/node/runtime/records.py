@@ -164,10 +164,6 @@ class ContainerDirectory:
         """For a container whose conmon went without a word: killed, or the machine restarted."""
         return self.write_exit(KILLED, "ContainerStatusUnknown", _UNKNOWN)
 
-    def control(self, command: bytes) -> None:
-        """Tell conmon something: `1 ROWS COLUMNS` of a terminal's window, `2` to open the log anew."""
-        control(self.path, command)
-
     def rotate_log(self) -> None:
         """Begin a new log if this one is long; the one before it has the suffix `.1`."""
         try:
@@ -176,7 +172,7 @@ class ContainerDirectory:
         except FileNotFoundError:
             return
         self.log.rename(self.log.with_name(f"{self.log.name}.1"))
-        self.control(_REOPEN)
+        _reopen_log(self.path)
 
     def last_output(self) -> bytes:
         """The end of what the container has said on its standard output, as the log has it."""
@@ -208,14 +204,14 @@ class ContainerDirectory:
             return ""
 
 
-def control(directory: Path, command: bytes) -> None:
-    """Write to the pipe of a conmon; nothing happens when it has gone."""
+def _reopen_log(directory: Path) -> None:
+    """Tell the conmon by its pipe; nothing happens when it has gone."""
     try:
         descriptor = os.open(directory / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # ENXIO: nobody reads, ENOENT: nobody has begun to
         return
     try:
-        os.write(descriptor, command)
+        os.write(descriptor, _REOPEN)
     except (BlockingIOError, BrokenPipeError):
         return
     finally:
