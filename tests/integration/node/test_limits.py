@@ -43,7 +43,7 @@ def test_a_limit_holds_for_what_is_run_later(machine: Machine) -> None:
     probe = {"exec": {"command": ["sh", "-c", f"{EAT}; echo $?; exit 1"]}, "periodSeconds": 1, "timeoutSeconds": 10}
     container = shell(LOOP, resources={"limits": {"memory": "32Mi", "cpu": "1"}}, readinessProbe=probe)
     machine.create("later", container)
-    assert "137" in machine.event("later", "Unhealthy")
+    assert machine.event("later", "Unhealthy", "137")  # the kernel may have taken the shell of the first probe, too
     assert len({os.path.basename(group) for group in groups()}) == 1
     machine.end("later")
     assert groups() == []
