@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from twinstack.api import times
-from twinstack.api.decoding import decode_object
 from twinstack.api.errors import (
     FieldError,
-    StatusError,
     bad_request,
     forbidden_field,
     invalid,
@@ -24,13 +20,10 @@ from twinstack.api.errors import (
 )
 from twinstack.api.resources import resource
 from twinstack.api.selectors import exact_fields
-from twinstack.server import fieldmanagers, preconditions, routing
+from twinstack.server import fieldmanagers, preconditions, reviews
 from twinstack.server.authorization.decisions import Attributes, Authorizer, Verdict
-from twinstack.server.handlers.reading import answer
 from twinstack.server.messages import Answer, Request, Route, UserInfo
-from twinstack.server.options import write_options
-from twinstack.server.representation import choose
-from twinstack.server.versions import view_of
+from twinstack.server.options import WriteOptions
 
 JSON = dict[str, Any]
 
@@ -49,29 +42,18 @@ class AccessReviews:
         self._authorizer = authorizer
 
     async def handle(self, request: Request, route: Route) -> Answer:
-        routing.verb_of(request, route)
-        representation = choose(request, view_of(route.resource), single=True)
-        options = write_options(request, "CreateOptions")
-        content_type = request.headers.get("content-type", "")
-        body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
-        try:
-            meta: JSON = body.setdefault("metadata", {})
+        def judge(question: JSON, options: WriteOptions) -> JSON:
+            meta: JSON = question.setdefault("metadata", {})
             preconditions.check_body_namespace(meta, route)
             if route.namespace:
                 meta["namespace"] = route.namespace
             if route.resource == OWN_RULES:
-                review = self._rules(request.user, body)
-            else:
-                review = self._access(request, route, body)
-                fieldmanagers.track_creation(route.resource, body, None, options, times.now())
-        except StatusError as error:
-            error.warnings[:0] = warnings
-            raise
-        row = route.resource
-        document = {"kind": row.kind, "apiVersion": row.group_version} | review
-        response = answer([msgspec.json.encode(document)], representation, 201)
-        response.warnings = warnings
-        return response
+                return self._rules(request.user, question)
+            review = self._access(request, route, question)
+            fieldmanagers.track_creation(route.resource, question, None, options, times.now())
+            return review
+
+        return reviews.answered(request, route, judge)
 
     def _access(self, request: Request, route: Route, body: JSON) -> JSON:
         spec: JSON = body.get("spec") or {}

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from twinstack.api import times
-from twinstack.api.decoding import decode_object
 from twinstack.api.errors import bad_request
-from twinstack.server import routing
+from twinstack.server import reviews
 from twinstack.server.authentication import Authenticator, InvalidToken
-from twinstack.server.handlers.reading import answer
 from twinstack.server.messages import Answer, Request, Route
-from twinstack.server.options import write_options
-from twinstack.server.representation import choose
-from twinstack.server.versions import view_of
+from twinstack.server.options import WriteOptions
 
 JSON = dict[str, Any]
 
@@ -27,17 +21,9 @@ class TokenReviews:
         self._authenticator = authenticator
 
     async def handle(self, request: Request, route: Route) -> Answer:
-        routing.verb_of(request, route)
-        representation = choose(request, view_of(route.resource), single=True)
-        options = write_options(request, "CreateOptions")
-        content_type = request.headers.get("content-type", "")
-        body, warnings = decode_object(request.body, content_type, route.resource, options.field_validation)
-        review = msgspec.json.encode(self._review(route, body))
-        response = answer([review], representation, 201)
-        response.warnings = warnings
-        return response
+        return reviews.answered(request, route, self._judge)
 
-    def _review(self, route: Route, body: JSON) -> JSON:
+    def _judge(self, body: JSON, options: WriteOptions) -> JSON:
         spec: JSON = body.get("spec") or {}
         token = spec.get("token") or ""
         if not token:
@@ -50,6 +36,5 @@ class TokenReviews:
                 status["audiences"] = list(known.audiences)
         except InvalidToken as error:
             status = {"user": {}, "error": str(error)}
-        row = route.resource
         meta = (body.get("metadata") or {}) | {"creationTimestamp": times.now()}
-        return {"kind": row.kind, "apiVersion": row.group_version, "metadata": meta, "spec": spec, "status": status}
+        return {"metadata": meta, "spec": spec, "status": status}
