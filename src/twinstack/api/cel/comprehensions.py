@@ -5,33 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twinstack.api.cel.scope import CostExceeded, Evaluate, Scope, truth
+from twinstack.api.cel.scope import Evaluate, Scope, decided, truth
 from twinstack.api.cel.values import EvaluationError, compare
 
 _Turns = Iterable[None]
 
 
 def _run_all(scope: Scope, turns: _Turns, names: list[str], bodies: list[Evaluate]) -> bool:
-    return _quantified(scope, turns, bodies[0], decisive=False)
+    return decided(scope, (bodies[0] for _ in turns), decisive=False)
 
 
 def _run_exists(scope: Scope, turns: _Turns, names: list[str], bodies: list[Evaluate]) -> bool:
-    return _quantified(scope, turns, bodies[0], decisive=True)
-
-
-def _quantified(scope: Scope, turns: _Turns, body: Evaluate, *, decisive: bool) -> bool:
-    error: EvaluationError | None = None
-    for _ in turns:
-        try:
-            if truth(body(scope)) is decisive:
-                return decisive
-        except CostExceeded:
-            raise
-        except EvaluationError as failed:
-            error = error or failed
-    if error is not None:
-        raise error
-    return not decisive
+    return decided(scope, (bodies[0] for _ in turns), decisive=True)
 
 
 def _run_one(scope: Scope, turns: _Turns, names: list[str], bodies: list[Evaluate]) -> bool:

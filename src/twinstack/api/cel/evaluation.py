@@ -12,7 +12,7 @@ from typing import Any
 from twinstack.api.cel.access import field_of, has_field, item_at
 from twinstack.api.cel.comprehensions import COMPREHENSIONS
 from twinstack.api.cel.functions import FUNCTIONS, METHODS, NAMESPACES, TYPES
-from twinstack.api.cel.scope import CALL_COST, CostExceeded, Evaluate, Scope, truth
+from twinstack.api.cel.scope import CALL_COST, CostExceeded, Evaluate, Scope, decided, truth
 from twinstack.api.cel.syntax import CELSyntaxError, Node, failure, parse
 from twinstack.api.cel.values import NONE, EvaluationError, NoSuchOverload, Optional
 
@@ -289,21 +289,10 @@ def _within(scope: Scope, names: dict[str, Any], body: Evaluate) -> Any:
 
 
 def _junction(parts: list[Evaluate], *, decisive: bool) -> Evaluate:
-    """`&&` and `||`: a part that decides wins over parts that fail, whatever their order."""
+    """`&&` and `||`."""
 
     def evaluate(scope: Scope) -> bool:
-        error: EvaluationError | None = None
-        for part in parts:
-            try:
-                if truth(part(scope)) is decisive:
-                    return decisive
-            except CostExceeded:
-                raise
-            except EvaluationError as failed:
-                error = error or failed
-        if error is not None:
-            raise error
-        return not decisive
+        return decided(scope, parts, decisive=decisive)
 
     return evaluate
 

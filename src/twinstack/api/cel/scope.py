@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twinstack.api.cel.values import EvaluationError, NoSuchOverload
@@ -39,3 +39,20 @@ def truth(value: Any) -> bool:
     if type(value) is not bool:
         raise NoSuchOverload
     return value
+
+
+def decided(scope: Scope, parts: Iterable[Evaluate], *, decisive: bool) -> bool:
+    """`&&` and `all` (False is decisive), `||` and `exists` (True): a part that decides wins over parts that fail,
+    whatever their order."""
+    error: EvaluationError | None = None
+    for part in parts:
+        try:
+            if truth(part(scope)) is decisive:
+                return decisive
+        except CostExceeded:
+            raise
+        except EvaluationError as failed:
+            error = error or failed
+    if error is not None:
+        raise error
+    return not decisive
