@@ -354,32 +354,6 @@ class NamespaceStatus(Struct):
     conditions: list[Condition] = []
 
 
-class EndpointAddress(Struct):
-    ip: str = ""
-    hostname: str = ""
-    node_name: str | None = None
-    target_ref: ObjectReference | None = None
-
-
-class EndpointPort(Struct):
-    name: str = ""
-    port: int = 0
-    protocol: str = ""
-    app_protocol: str | None = None
-
-
-class EndpointSubset(Struct):
-    """All addresses, each with all ports."""
-
-    addresses: list[EndpointAddress] = []
-    not_ready_addresses: list[EndpointAddress] = []
-    ports: list[EndpointPort] = []
-
-
-class Endpoints(Object):
-    subsets: list[EndpointSubset] = []
-
-
 class Namespace(Object):
     spec: NamespaceSpec = msgspec.field(default_factory=NamespaceSpec)
     status: NamespaceStatus = msgspec.field(default_factory=NamespaceStatus)

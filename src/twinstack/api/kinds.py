@@ -10,7 +10,6 @@ from twinstack.api.certificates import CertificateSigningRequest
 from twinstack.api.coordination import Lease
 from twinstack.api.core import (
     ConfigMap,
-    Endpoints,
     Event,
     Namespace,
     Node,
@@ -22,6 +21,7 @@ from twinstack.api.core import (
     ServiceAccount,
 )
 from twinstack.api.discovery import EndpointSlice
+from twinstack.api.endpoints import Endpoints
 from twinstack.api.meta import Object
 from twinstack.api.networking import IPAddress, ServiceCIDR
 from twinstack.api.policy import PodDisruptionBudget

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from twinstack.api.core import Endpoints, Service
+from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
+from twinstack.api.endpoints import Endpoints
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from twinstack.client.workqueue import WorkQueue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from twinstack.api.core import Endpoints, Pod, Service
+from twinstack.api.core import Pod, Service
+from twinstack.api.endpoints import Endpoints
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import ENDPOINTS, PODS, SERVICES
 from twinstack.client.workqueue import WorkQueue

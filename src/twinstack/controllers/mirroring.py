@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from twinstack.api.core import EndpointAddress, Endpoints, EndpointSubset, Service
+from twinstack.api.core import Service
 from twinstack.api.discovery import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from twinstack.api.endpoints import EndpointAddress, Endpoints, EndpointSubset
 from twinstack.controllers import packing
 from twinstack.controllers.endpoints import Group, PortKey, port_key
 from twinstack.controllers.packing import Plan, Writer

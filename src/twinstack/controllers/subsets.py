@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from twinstack.api.core import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Pod, Service
+from twinstack.api.core import Pod, Service
+from twinstack.api.endpoints import EndpointAddress, EndpointPort, Endpoints, EndpointSubset
 from twinstack.api.meta import ObjectMeta, ObjectReference
 from twinstack.controllers.endpoints import families_of, resolve_ports
 from twinstack.controllers.podstate import is_finished, is_ready

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.api.core import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Service, ServiceSpec
+from twinstack.api.core import Service, ServiceSpec
 from twinstack.api.discovery import EndpointSlice
+from twinstack.api.endpoints import EndpointAddress, EndpointPort, Endpoints, EndpointSubset
 from twinstack.api.meta import ObjectMeta, ObjectReference
 from twinstack.controllers.mirroring import LEADER, MANAGER, SKIP_MIRROR, is_mirrored, mirror, plan
 from twinstack.controllers.slices import MANAGED_BY, SERVICE_NAME

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.controllers.test_endpoints import pod, service
 
-from twinstack.api.core import (
-    Container,
-    ContainerPort,
-    EndpointAddress,
-    EndpointPort,
-    Endpoints,
-    EndpointSubset,
-    ServicePort,
-)
+from twinstack.api.core import Container, ContainerPort, ServicePort
+from twinstack.api.endpoints import EndpointAddress, EndpointPort, Endpoints, EndpointSubset
 from twinstack.api.meta import ObjectMeta
 from twinstack.controllers.slices import HEADLESS
 from twinstack.controllers.subsets import MANAGED_BY, OVER_CAPACITY, plan, subsets_of, truncated
