@@ -27,7 +27,7 @@ CHECKS = [
     Check("nftables", True, checks.nftables, "load it as root: modprobe nf_tables"),
     Check("mounts", True, checks.mount_namespaces, "run outside of a container, or in one with --privileged"),
     Check("state directory", True, checks.state_directory, "let TWINSTACK_HOME name a directory elsewhere"),
-    Check("OCI runtime", True, checks.oci_runtime, preconditions.INSTALL),
+    Check("OCI runtime", True, checks.oci_runtime, f"if one is not found: {preconditions.INSTALL}"),
     Check("owned tables", False, checks.owned_tables, "Linux 6.9 has it; before, a flush is noticed and mended"),
     Check("fast path", False, checks.fast_path, "nothing of today needs it; `modprobe nf_flow_table` may load it"),
     Check("API port", False, checks.api_port, "`twinstack up` takes the next free one"),
