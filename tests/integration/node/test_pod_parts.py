@@ -72,8 +72,8 @@ def test_files_of_the_node(machine: Machine, tmp_path: Path) -> None:
         mounts[0]["readOnly"] = True
         mounts.append({"name": "v0", "mountPath": "/srv/part", "subPath": "file"})
         script = (  # one stream: the shell writes its error in parts, which another stream may come between
-            "exec 2>&1; cat /srv/v0/file /srv/v1 /srv/part; test -S /srv/v2 && echo socket; echo x >/srv/v3/new; echo y >/srv/v4;"
-            "echo z >/srv/v5/new; echo no >/srv/v0/new; test -c /srv/null && echo device"
+            "exec 2>&1; cat /srv/v0/file /srv/v1 /srv/part; test -S /srv/v2 && echo socket; echo x >/srv/v3/new;"
+            "echo y >/srv/v4; echo z >/srv/v5/new; echo no >/srv/v0/new; test -c /srv/null && echo device"
         )
         machine.create(
             "files", {"command": ["sh", "-c", script], "volumeMounts": mounts}, volumes=volumes, restartPolicy="Never"
