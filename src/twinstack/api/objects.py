@@ -12,11 +12,14 @@ from twinstack.api.schema import check, zero_object
 JSON = dict[str, Any]
 
 
-def check_object(obj: JSON, resource: Resource) -> tuple[JSON, list[str]]:
-    """The object in stored form, and the findings of strict decoding. Raises TypeMismatch."""
+def check_object(obj: JSON, resource: Resource, known: JSON | None = None) -> tuple[JSON, list[str]]:
+    """The object in stored form, and the findings of strict decoding. Raises TypeMismatch.
+
+    Parts that it shares with `known`, an object in stored form, may be taken over unseen.
+    """
     if resource.custom is not None:
         return resource.custom.check(obj)
-    return check(obj, resource.schema)
+    return check(obj, resource.schema, known)
 
 
 def topology(resource: Resource) -> Topology:

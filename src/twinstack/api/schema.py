@@ -93,6 +93,7 @@ class _Rule(NamedTuple):
     wanted: type | None
     keep_zero: bool
     check: _Check
+    inner: str  # the type of a field that holds one object
 
 
 class _Plan:
@@ -119,7 +120,8 @@ def _plan(type_name: str) -> _Plan:
     for name, field in described.fields.items():
         always = field.always or name in described.required
         wanted = {"string": str, "bool": bool}.get(field.type) if not field.container else None
-        plan.rules[name] = _Rule(wanted, always or field.pointer, _field_check(field, always))
+        inner = field.type if field.is_object and not field.container else ""
+        plan.rules[name] = _Rule(wanted, always or field.pointer, _field_check(field, always), inner)
         zero = _zero_maker(name, field, always)
         if zero is not None:
             plan.always.append((name, zero))
@@ -152,17 +154,21 @@ def zero_object(type_name: str) -> JSON:
     return {name: make() for name, make in _plan(type_name).always}
 
 
-def check(obj: JSON, type_name: str) -> tuple[JSON, list[str]]:
+def check(obj: JSON, type_name: str, known: JSON | None = None) -> tuple[JSON, list[str]]:
     """Bring `obj` to the stored form.
 
     Returns it with what strict decoding says: `unknown field "spec.foo"`, in the order of the document. Raises
-    TypeMismatch for the first value that does not fit its field.
+    TypeMismatch for the first value that does not fit its field. What `obj` shares with `known`, an object in stored
+    form, is taken over unseen: the very same values in the same places.
     """
     findings: list[str] = []
-    return _check_fields(_plan(type_name), obj, None, findings), findings
+    return _check_fields(_plan(type_name), obj, None, findings, known or {}), findings
 
 
-def _check_fields(plan: _Plan, obj: JSON, parent: _Node | None, findings: list[str]) -> JSON:
+_NOTHING: JSON = {}
+
+
+def _check_fields(plan: _Plan, obj: JSON, parent: _Node | None, findings: list[str], known: JSON = _NOTHING) -> JSON:
     out: JSON = {}
     rules = plan.rules
     for name, value in obj.items():
@@ -173,7 +179,13 @@ def _check_fields(plan: _Plan, obj: JSON, parent: _Node | None, findings: list[s
             if value or rule[1]:
                 out[name] = value
         elif value is not None:
-            checked = rule[2](value, _Node(parent, name, plan), findings)
+            before = known.get(name)
+            if value is before:
+                checked = value
+            elif before and rule[3] and type(value) is dict:
+                checked = _check_fields(_plan(rule[3]), value, _Node(parent, name, plan), findings, before)
+            else:
+                checked = rule[2](value, _Node(parent, name, plan), findings)
             if checked is not _ABSENT:
                 out[name] = checked
     for name, make in plan.always:

@@ -40,16 +40,20 @@ def patched(
     custom = resource.custom is not None
     if content_type == JSON_PATCH:
         result = apply_json_patch(document, _operations(body))
-        return _checked(result, resource, field_validation, lambda detail: _invalid(_as_json(result), detail))
+        return _checked(result, None, resource, field_validation, lambda detail: _invalid(_as_json(result), detail))
     if content_type == MERGE_PATCH:
         patch = _decode_map(body, _DECODING)
         merged = apply_merge_patch(document, patch)
-        return _checked(merged, resource, field_validation, lambda detail: _invalid(_as_json(merged), detail))
+        return _checked(merged, document, resource, field_validation, lambda detail: _invalid(_as_json(merged), detail))
     if content_type == STRATEGIC_PATCH and not custom:
         patch = _decode_map(body, "")
         result = apply_strategic_merge(document, patch or {}, resource.schema)
         return _checked(
-            result, resource, field_validation, lambda detail: _invalid(go_print(patch), _converter_words(detail))
+            result,
+            document,
+            resource,
+            field_validation,
+            lambda detail: _invalid(go_print(patch), _converter_words(detail)),
         )
     if custom:
         accepted = ", ".join((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
@@ -90,12 +94,17 @@ def _yaml(body: bytes) -> tuple[Any, list[str]]:
 
 
 def _checked(
-    result: Any, resource: Resource, field_validation: str, refusal: Callable[[str], StatusError]
+    result: Any,
+    stored: JSON | None,
+    resource: Resource,
+    field_validation: str,
+    refusal: Callable[[str], StatusError],
 ) -> tuple[JSON, list[str]]:
+    """`stored`: the object, still unchanged, that `result` may share parts with."""
     if not isinstance(result, dict):
         raise refusal(f"json: cannot unmarshal {kind_of(result)} into Go value of type {_ANY_MAP}")
     try:
-        checked, findings = check_object(result, resource)
+        checked, findings = check_object(result, resource, stored)
     except TypeMismatch as error:
         raise refusal(str(error)) from error
     if findings and field_validation == "Strict":

@@ -39,7 +39,7 @@ class Database:
         self._copy = f"{path}-copy"
         self._tombstones = 0
         try:
-            # The executor's single thread opens, uses and closes it.
+            # The worker's thread opens, uses and closes it.
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
             try:
                 self._prepare(path)

@@ -12,11 +12,11 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from twinstack.store.base import Conflict, Event, Opened, Operation, Put, StoreError, no_gap
 from twinstack.store.database import Database, advice
+from twinstack.store.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class SQLiteStore:
         self._running: list[_Transaction] = []
         self._publish: Callable[[Sequence[Event]], None] = lambda events: None
         self._database: Database | None = None
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._committer: asyncio.Task[None] | None = None
 
@@ -56,7 +56,7 @@ class SQLiteStore:
         """Open or create the file; there are no gaps. Raises StoreError when it is locked, foreign or damaged."""
         self._publish = publish
         self._loop = asyncio.get_running_loop()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer = Worker("store")
         try:
             self._database = await self._on_writer(Database, self._path)
             opened = await self._on_writer(self._database.load)
@@ -181,14 +181,14 @@ class SQLiteStore:
             transaction.done.set_exception(StoreError(f"the change was not stored: {error}"))
 
     def _on_writer(self, function: Callable[..., R], *arguments: object) -> asyncio.Future[R]:
-        assert self._loop is not None
-        return self._loop.run_in_executor(self._writer, function, *arguments)
+        assert self._writer is not None
+        return self._writer.call(function, *arguments)
 
     async def _release(self) -> None:
         database, self._database = self._database, None
         writer, self._writer = self._writer, None
-        if writer is None or self._loop is None:
+        if writer is None:
             return
         if database is not None:
-            await self._loop.run_in_executor(writer, database.close)
-        writer.shutdown()
+            await writer.call(database.close)
+        writer.close()

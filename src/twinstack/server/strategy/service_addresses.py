@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from twinstack.api.core import ServiceSpec
@@ -58,20 +58,25 @@ class AddressPlan:
     """Addresses that one request takes and gives back.
 
     What the plan releases stays taken for its own choices: it is free only once the write has succeeded.
-    `refusal` says why an address cannot be recorded for this Service: its name is judged nowhere before.
+    `refusal` says why an address cannot be recorded for this Service: its name is judged nowhere before. `ranges`
+    are read when an address is chosen: most writes choose none.
     """
 
     def __init__(
         self,
-        ranges: list[ServiceRange],
+        ranges: Callable[[], list[ServiceRange]],
         is_taken: Callable[[Address], bool],
         refusal: Callable[[Address], str] = lambda _: "",
     ) -> None:
-        self.ranges = ranges
+        self._read_ranges = ranges
         self.is_taken = is_taken
         self.refusal = refusal
         self.taken: list[Address] = []
         self.released: list[Address] = []
+
+    @cached_property
+    def ranges(self) -> list[ServiceRange]:
+        return self._read_ranges()
 
     def take(self, address: Address) -> None:
         """Raises RefusedError."""

@@ -25,7 +25,7 @@ from twinstack.server.strategy import service_defaults as defaults
 from twinstack.server.strategy import service_traits as traits
 from twinstack.server.strategy.base import JSON, Change, Reader, Strategy, WriteContext
 from twinstack.server.strategy.ipaddresses import allocated_address, belongs_to, record_refusal
-from twinstack.server.strategy.service_addresses import AddressPlan, plan_addresses, ready_ranges
+from twinstack.server.strategy.service_addresses import AddressPlan, ServiceRange, plan_addresses, ready_ranges
 from twinstack.server.strategy.service_dry_run import RehearsedAddresses, RehearsedPorts
 from twinstack.server.strategy.service_families import assign_families
 from twinstack.server.strategy.service_hidden import forget_policy, keep_policy, unveil_policy
@@ -63,15 +63,17 @@ class _Plan:
         self._ctx = ctx
         self._meta: JSON = obj["metadata"]
         reader = ctx.reader
-        families = traits.configured_families(ctx.config.service_ranges)
-        ranges = [r for r in ready_ranges(reader.list(_SERVICE_CIDRS)) if r.cidr.family in families]
         addresses, ports = (RehearsedAddresses, RehearsedPorts) if ctx.dry_run else (AddressPlan, PortPlan)
         self.addresses = addresses(
-            ranges,
+            self._ranges,
             lambda address: reader.exists(_address_key(address)),
             lambda address: record_refusal(address, self._meta["namespace"], self._meta.get("name", "")),
         )
         self.ports = ports(ctx.config.node_ports, lambda port: reader.exists(port_key(port)))
+
+    def _ranges(self) -> list[ServiceRange]:
+        families = traits.configured_families(self._ctx.config.service_ranges)
+        return [r for r in ready_ranges(self._ctx.reader.list(_SERVICE_CIDRS)) if r.cidr.family in families]
 
     def allocate(self, new: ServiceSpec, old: ServiceSpec | None) -> list[FieldError]:
         """Everything the server chooses, in place; the errors of the first stage that has any."""
@@ -170,7 +172,7 @@ class ServiceStrategy(Strategy):
     def delete(self, ctx: WriteContext, old: JSON) -> list[Operation]:
         spec = _read_spec(old)
         defaults.decorate(spec, ctx.config.service_ranges[0].family)
-        plan = AddressPlan([], lambda _: True)
+        plan = AddressPlan(list, lambda _: True)
         if spec.type != traits.EXTERNAL_NAME:
             plan.release(spec.cluster_ips)
         ports = traits.node_ports(spec)

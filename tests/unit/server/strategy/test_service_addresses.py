@@ -18,7 +18,7 @@ CIDR: dict[str, object] = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs":
 
 def plan(*taken: str, cidrs: Iterable[dict[str, object]] = (CIDR,)) -> AddressPlan:
     held = {Address.parse(text) for text in taken}
-    return AddressPlan(ready_ranges(cidrs), held.__contains__)
+    return AddressPlan(lambda: ready_ranges(cidrs), held.__contains__)
 
 
 def dual(*ips: str, policy: str = "RequireDualStack", type_: str = "ClusterIP") -> ServiceSpec:
