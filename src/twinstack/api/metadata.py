@@ -18,6 +18,7 @@ IMMUTABLE = "field is immutable"
 MAX_ANNOTATIONS = 256 * 1024  # bytes, keys and values together
 STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_NONE: JSON = {}
 _OWNER_FIELDS = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 
 
@@ -28,11 +29,13 @@ def validate_create(
     name_rule: NameRule = validation.dns_subdomain,
     finalizer_names: bool = True,
     path: str = "metadata",
+    old: JSON = _NONE,
 ) -> list[FieldError]:
     """What any object's metadata must be.
 
     `name_rule` judges the name, and a generateName as if a letter stood for its trailing dash.
     `finalizer_names` adds the built-in kinds' rule that a finalizer is a standard one or has a domain.
+    `old`: stored metadata; what has been judged with them is not judged again.
     """
     errors: list[FieldError] = []
     generate_name, name, namespace = (meta.get(key) or "" for key in ("generateName", "name", "namespace"))
@@ -50,7 +53,7 @@ def validate_create(
     else:
         errors.append(required(f"{path}.namespace"))
     errors += validation.non_negative(f"{path}.generation", meta.get("generation") or 0)
-    errors += _labels_annotations_owners(meta, path)
+    errors += _labels_annotations_owners(meta, old, path)
     finalizers = meta.get("finalizers") or []
     errors += _finalizers(finalizers, f"{path}.finalizers")
     if finalizer_names:
@@ -71,7 +74,7 @@ def validate_update(new: JSON, old: JSON, path: str = "metadata") -> list[FieldE
         if (new.get(key) or None) != (old.get(key) or None):
             empty = "" if key in ("name", "namespace", "uid") else None
             errors.append(invalid(f"{path}.{key}", new.get(key, empty), IMMUTABLE))
-    errors += _labels_annotations_owners(new, path)
+    errors += _labels_annotations_owners(new, old, path)
     return errors
 
 
@@ -102,12 +105,16 @@ def _mask_trailing_dash(name: str) -> str:
     return f"{name[:-2]}a" if len(name) > 1 and name.endswith("-") else name
 
 
-def _labels_annotations_owners(meta: JSON, path: str) -> list[FieldError]:
-    return [
-        *validation.labels(f"{path}.labels", meta.get("labels") or {}),
-        *annotation_rules(f"{path}.annotations", meta.get("annotations") or {}),
-        *_owner_references(meta.get("ownerReferences") or [], f"{path}.ownerReferences"),
-    ]
+def _labels_annotations_owners(meta: JSON, old: JSON, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for name, rule in (("labels", validation.labels), ("annotations", annotation_rules)):
+        values = meta.get(name)
+        if values and values != old.get(name):
+            errors += rule(f"{path}.{name}", values)
+    references = meta.get("ownerReferences")
+    if references and references != old.get("ownerReferences"):
+        errors += _owner_references(references, f"{path}.ownerReferences")
+    return errors
 
 
 def _owner_json(reference: JSON) -> JSON:

@@ -9,6 +9,7 @@ Sources: RFC 1123 (host names), RFC 6335 (service names), RFC 5952 (IPv6 text), 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -118,6 +119,8 @@ def path_segment(value: str) -> list[str]:
 
 def qualified_name(value: str) -> list[str]:
     """A label key: `[DNS subdomain/]name`, the name at most 63 characters."""
+    if len(value) <= MAX_LABEL and _name_part(value):
+        return []
     prefix, slash, name = value.rpartition("/")
     errors: list[str] = []
     if "/" in prefix:
@@ -260,6 +263,10 @@ class SloppyBlock(NamedTuple):
 
 def parse_sloppy_ip(text: str) -> SloppyAddress | None:
     """Read an address with or without leading zeros; None if it is none at all."""
+    return _remembered_ip(text) if len(text) <= _USUAL_LENGTH else _read_sloppy_ip(text)
+
+
+def _read_sloppy_ip(text: str) -> SloppyAddress | None:
     try:
         return SloppyAddress(Address.parse(text), True)
     except ValueError:
@@ -268,6 +275,10 @@ def parse_sloppy_ip(text: str) -> SloppyAddress | None:
         return SloppyAddress(Address.parse(_leading_zeros.sub("", text)), False)
     except ValueError:
         return None
+
+
+_USUAL_LENGTH = 64  # of an address; longer ones are read but not remembered
+_remembered_ip = functools.lru_cache(maxsize=4096)(_read_sloppy_ip)  # a Service's is asked for a dozen times a write
 
 
 def parse_sloppy_cidr(text: str) -> SloppyBlock | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from twinstack.server.http.heads import LAST_CHUNK
 from twinstack.server.http.wire import Wire
@@ -57,6 +58,14 @@ class Flow:
         return asyncio.shield(self._ended)
 
 
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_LONG = 16 << 10  # bytes
+_same_chunk = functools.lru_cache(maxsize=1)(_chunk)  # an event goes to many watchers in a row
+
+
 class BodyWriter:
     """`messages.StreamWriter` on a connection; `chunked` is false for HTTP/1.0, where closing ends the body."""
 
@@ -69,7 +78,9 @@ class BodyWriter:
     def write(self, data: bytes) -> None:
         if self._flow.gone or not data:
             return
-        self._flow.wire.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self._chunked:
+            data = _same_chunk(data) if len(data) < _LONG else _chunk(data)
+        self._flow.wire.write(data)
 
     def pending(self) -> int:
         flow = self._flow

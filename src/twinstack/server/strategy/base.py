@@ -168,7 +168,11 @@ class Strategy:
         changes = metadata.validate_update(new_meta, old_meta)
         return [
             *metadata.validate_create(
-                new_meta, namespaced=ctx.resource.namespaced, name_rule=path_segment, finalizer_names=False
+                new_meta,
+                namespaced=ctx.resource.namespaced,
+                name_rule=path_segment,
+                finalizer_names=False,
+                old=old_meta,
             ),
             *changes,
             *(changes if self.metadata_changes_twice else ()),
