@@ -32,6 +32,7 @@ _EXEC = Subresource("exec", ("create", "get"), "PodExecOptions")
 _FINALIZE = Subresource("finalize", ("update",))
 _LOG = Subresource("log", ("get",))
 _PORT_FORWARD = Subresource("portforward", ("create", "get"), "PodPortForwardOptions")
+_RESIZE = Subresource("resize")
 _SCALE = Subresource("scale", kind="Scale", group="autoscaling", version="v1")
 _STATUS = Subresource("status")
 _TOKEN = Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io", "v1")
@@ -179,6 +180,7 @@ RESOURCES: tuple[Resource, ...] = (
         _LOG,
         _PORT_FORWARD,
         _proxy("PodProxyOptions"),
+        _RESIZE,
         _STATUS,
         short_names=("po",),
         categories=_ALL,

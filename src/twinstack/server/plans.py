@@ -188,7 +188,7 @@ class Planner:
             new["metadata"]["managedFields"] = managed
         self._check(route, route.name, user, new, old)
         change = strategy.update_subresource(ctx, route.subresource, new, old)
-        charges = [] if route.subresource else quotas.charges(ctx, change.object, old)
+        charges = quotas.charges(ctx, change.object, old, route.subresource)
         result = shaped(route, change.object)
         stored_only = [] if route.subresource else unacted.warnings(row, ctx.config.unacted)
         plan = Plan(view, result, [*repeated, *change.warnings, *stored_only])

@@ -24,7 +24,7 @@ QUOTAS = resource("", "resourcequotas")
 PLUGIN = "ResourceQuota"
 
 
-def charges(ctx: WriteContext, new: JSON, old: JSON | None = None) -> list[Operation]:
+def charges(ctx: WriteContext, new: JSON, old: JSON | None = None, subresource: str = "") -> list[Operation]:
     """What has to be written with the object `new`, which replaces `old`, None where it is made.
 
     Raises StatusError 403 where a quota has too little left, or the object does not say what it takes.
@@ -32,7 +32,7 @@ def charges(ctx: WriteContext, new: JSON, old: JSON | None = None) -> list[Opera
     kind = (ctx.resource.group, ctx.resource.plural)
     if not ctx.namespace or PLUGIN in ctx.config.disabled_admission_plugins:
         return []
-    if not is_counted(kind) or (old is not None and not changes_count(kind)):
+    if not is_counted(kind) or (old is not None and not changes_count(kind, subresource)):
         return []
     quotas = [each for each in ctx.reader.list(QUOTAS, ctx.namespace) if _concerns(each, kind, new)]
     if not quotas:

@@ -47,9 +47,9 @@ def is_counted(kind: GroupResource) -> bool:
     return kind not in _UNCOUNTED
 
 
-def changes_count(kind: GroupResource) -> bool:
+def changes_count(kind: GroupResource, subresource: str) -> bool:
     """Whether an update may change what an object of this resource takes."""
-    return kind in (SERVICES, CLAIMS)
+    return kind == PODS if subresource == "resize" else not subresource and kind in (SERVICES, CLAIMS)
 
 
 def object_count(kind: GroupResource) -> str:

@@ -26,6 +26,7 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
+_RESIZED, _RESIZE_POLICIES = ("cpu", "memory"), ("NotRequired", "RestartContainer")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _ONLY_SIDECARS = "may not be set for init containers without restartPolicy=Always"
 _MAX_ID = 2**31 - 1
@@ -40,6 +41,29 @@ def container_errors(spec: JSON, volumes: Collection[str], field: str) -> list[F
     at = f"{field}.initContainers"
     for i, container in enumerate(spec.get("initContainers") or []):
         errors += _init_errors(container, volumes, grace, names, at, i)
+    for kind in ("containers", "initContainers"):
+        for i, container in enumerate(spec.get(kind) or []):
+            policies, never = container.get("resizePolicy") or [], spec.get("restartPolicy") == "Never"
+            errors += _resize_errors(policies, f"{field}.{kind}[{i}].resizePolicy", never=never)
+    return errors
+
+
+def _resize_errors(policies: Sequence[JSON], field: str, *, never: bool) -> list[FieldError]:
+    """Each resource once. `never`: containers are not restarted, for no reason."""
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for i, policy in enumerate(policies):
+        name, restart = policy.get("resourceName", ""), policy.get("restartPolicy", "")
+        if name in names:
+            errors.append(duplicate(f"{field}[{i}]", name))
+        names.add(name)
+        for value, known in ((name, _RESIZED), (restart, _RESIZE_POLICIES)):
+            if not value:
+                errors.append(required(field))
+            elif value not in known:
+                errors.append(not_supported(field, value, known))
+        if never and restart != "NotRequired":
+            errors.append(invalid(field, restart, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
     return errors
 
 

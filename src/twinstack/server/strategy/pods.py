@@ -10,7 +10,7 @@ from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, no
 from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
 from twinstack.api.validation import ip_family
-from twinstack.server.strategy import ephemeral_containers, limitranges, priorities, runtimeclasses
+from twinstack.server.strategy import ephemeral_containers, limitranges, pod_resizes, priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
 from twinstack.server.strategy.pod_accounts import admit_account
 from twinstack.server.strategy.pod_defaults import default_host_ports, default_pod_spec, default_requests
@@ -86,9 +86,25 @@ class PodStrategy(Strategy):
         return pod_warnings(obj["spec"], "spec") if old is None else []
 
     def update_subresource(self, ctx: WriteContext, subresource: str, new: JSON, old: JSON) -> Change:
-        if subresource != "ephemeralcontainers":
-            return super().update_subresource(ctx, subresource, new, old)
-        return self._update_ephemeral(ctx, new, old)
+        if subresource == "ephemeralcontainers":
+            return self._update_ephemeral(ctx, new, old)
+        if subresource == "resize":
+            return self._resize(ctx, new, old)
+        return super().update_subresource(ctx, subresource, new, old)
+
+    def _resize(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
+        """Other amounts of cpu and memory, and nothing else."""
+        refusal = limitranges.apply_to_pod(ctx, new)
+        spec, status = pod_resizes.resized(new["spec"], old["spec"]), old.get("status") or {}
+        new["spec"], new["status"] = spec, status
+        _keep_metadata(new, old)
+        errors = [*self.metadata_on_update(ctx, new, old), *pod_errors(spec, "spec")]
+        annotations = old["metadata"].get("annotations") or {}
+        self._check(ctx, new, errors + pod_resizes.resize_errors(spec, old["spec"], status, annotations))
+        if refusal:
+            raise _forbidden(ctx, new, refusal)
+        pod_resizes.check_node(ctx.reader, ctx.name, spec, old["spec"])
+        return Change(object=new)
 
     def _update_ephemeral(self, ctx: WriteContext, new: JSON, old: JSON) -> Change:
         """More ephemeral containers, and nothing else."""
@@ -98,10 +114,7 @@ class PodStrategy(Strategy):
             new["spec"]["ephemeralContainers"] = wanted
         else:
             new["spec"].pop("ephemeralContainers", None)
-        for name in ("labels", "annotations", "finalizers", "ownerReferences"):
-            new["metadata"].pop(name, None)
-            if name in old["metadata"]:
-                new["metadata"][name] = old["metadata"][name]
+        _keep_metadata(new, old)
         errors = [*self.metadata_on_update(ctx, new, old), *pod_errors(new["spec"], "spec")]
         errors += ephemeral_containers.container_errors(new["spec"])
         errors += ephemeral_containers.update_errors(wanted, old["spec"].get("ephemeralContainers") or [])
@@ -122,6 +135,13 @@ class PodStrategy(Strategy):
 
     def validate_status(self, ctx: WriteContext, obj: JSON, old: JSON) -> Sequence[FieldError]:
         return _status_errors(obj.get("status") or {}, old.get("status") or {}, obj["spec"])
+
+
+def _keep_metadata(new: JSON, old: JSON) -> None:
+    for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+        new["metadata"].pop(name, None)
+        if name in old["metadata"]:
+            new["metadata"][name] = old["metadata"][name]
 
 
 def _same_pod_ips(status: JSON) -> None:
