@@ -8,6 +8,7 @@ one SQLite transaction runs goes into the next one: one fsync serves many commit
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
 from collections import deque
@@ -29,7 +30,18 @@ class _Transaction(NamedTuple):
     """An accepted transaction: what it publishes, and the revisions to go back to if it fails."""
 
     events: list[Event]
-    done: asyncio.Future[None]
+    done: asyncio.Future[None]  # cancelled if its caller gives up
+    followers: list[asyncio.Future[None]]  # who only waits for its end
+
+    def settle(self, error: StoreError | None = None) -> None:
+        if not self.done.done():
+            if error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(error)
+        for follower in self.followers:
+            if not follower.done():
+                follower.set_result(None)
 
 
 class SQLiteStore:
@@ -45,7 +57,7 @@ class SQLiteStore:
         self._database: Database | None = None
         self._writer: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._committer: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None  # there while something is written or about to be
 
     @property
     def live(self) -> bool:
@@ -75,16 +87,19 @@ class SQLiteStore:
         if not events:
             return []
         done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Transaction(events, done))
-        if self._committer is None:
-            self._committer = self._loop.create_task(self._commit_waiting(self._database))
-        await asyncio.shield(done)  # a caller who gives up does not stop the write
+        self._waiting.append(_Transaction(events, done, []))
+        if self._idle is None:
+            self._idle = self._loop.create_future()
+            self._loop.call_soon(self._write_waiting)  # with what else this turn of the loop brings
+        await done  # a caller who gives up does not stop the write
         return [event.revision for event in events]
 
     async def settled(self) -> None:
         last = self._waiting[-1] if self._waiting else self._running[-1] if self._running else None
-        if last is not None:
-            await asyncio.wait([last.done])
+        if last is not None and self._loop is not None:
+            follower: asyncio.Future[None] = self._loop.create_future()
+            last.followers.append(follower)
+            await follower
 
     async def current(self) -> None:
         """Nobody else writes, and nobody is told of a change before it is published."""
@@ -102,8 +117,8 @@ class SQLiteStore:
             raise StoreError(f"cannot copy the store {self._path}: {advice(error)}") from error
 
     async def close(self) -> None:
-        while self._committer is not None:
-            await asyncio.wait([self._committer])
+        while self._idle is not None:
+            await asyncio.wait([self._idle])
         await self._release()
 
     def _accept(self, operations: Sequence[Operation]) -> list[Event]:
@@ -138,19 +153,23 @@ class SQLiteStore:
             else:
                 self._revisions.pop(event.key, None)
 
-    async def _commit_waiting(self, database: Database) -> None:
-        """Write batch after batch until nothing waits."""
-        try:
-            while self._waiting:
-                events = self._next_batch()
-                try:
-                    await self._on_writer(database.write, events)
-                except sqlite3.Error as error:
-                    self._fail(error)
-                else:
-                    self._succeed(events)
-        finally:
-            self._committer = None
+    def _write_waiting(self) -> None:
+        assert self._writer is not None
+        assert self._database is not None
+        events = self._next_batch()
+        self._writer.run(self._database.write, events, then=functools.partial(self._written, events))
+
+    def _written(self, events: list[Event], _: None, error: BaseException | None) -> None:
+        """Tell, and write the next batch until nothing waits."""
+        if error is None:
+            self._succeed(events)
+        else:
+            self._fail(error)
+        if self._waiting:
+            self._write_waiting()
+        elif self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
     def _next_batch(self) -> list[Event]:
         events: list[Event] = []
@@ -167,9 +186,9 @@ class SQLiteStore:
         except Exception:
             log.exception("a reader of the store failed on revisions %d to %d", events[0].revision, events[-1].revision)
         for transaction in running:
-            transaction.done.set_result(None)
+            transaction.settle()
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Whatever waits was checked against what has just failed, so it fails too."""
         log.error("cannot write the store %s: %s", self._path, error)
         failed = [*self._running, *self._waiting]
@@ -178,7 +197,7 @@ class SQLiteStore:
         for transaction in reversed(failed):
             self._take_back(transaction.events)
         for transaction in failed:
-            transaction.done.set_exception(StoreError(f"the change was not stored: {error}"))
+            transaction.settle(StoreError(f"the change was not stored: {error}"))
 
     def _on_writer(self, function: Callable[..., R], *arguments: object) -> asyncio.Future[R]:
         assert self._writer is not None
