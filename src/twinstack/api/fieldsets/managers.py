@@ -183,8 +183,9 @@ def _after_change(managers: Managers, found: Comparison, who: Manager | None) ->
     after: Managers = {}
     for key, owned in managers.items():
         if key != who:
-            left = difference(difference(owned.fields, intersection(owned.fields, taken)), found.removed)
-            if left != owned.fields:
+            lost = intersection(owned.fields, taken)
+            left = difference(difference(owned.fields, lost), found.removed)
+            if (lost or found.removed) and left != owned.fields:
                 owned = Owned(left, owned.api_version, owned.time)
         if owned.fields:
             after[key] = owned
