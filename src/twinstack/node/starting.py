@@ -180,7 +180,18 @@ class Starter:
             stdin=container.stdin,
             stdin_once=container.stdin and container.stdin_once,
             tty=container.tty,
+            target=self._target(pod, container),
         )
+
+    def _target(self, pod: core.Pod, container: core.Container) -> ContainerKey | None:
+        """Whose processes an ephemeral container is to see. Raises ConfigError."""
+        name = container.target_container_name if isinstance(container, core.EphemeralContainer) else ""
+        if not name:
+            return None
+        runs = [run.key for run in self._node.runtime.containers(pod.metadata.uid) if run.key.name == name]
+        if not runs:
+            raise ConfigError(f"unable to find target container {name}")
+        return runs[-1]
 
 
 def _as_text(data: Data) -> dict[str, str]:

@@ -48,6 +48,23 @@ def test_a_running_pod_is_given_an_ephemeral_container(machine: Machine) -> None
     machine.end("patient", grace=1)
 
 
+def test_a_debugger_sees_the_processes_of_its_target(machine: Machine) -> None:
+    machine.create(
+        "watched",
+        {"name": "a", "command": ["sh", "-c", "exec sleep 71"]},
+        {"name": "b", "command": ["sh", "-c", "exec sleep 72"]},
+        terminationGracePeriodSeconds=0,
+    )
+    machine.pod("watched", is_running, "running")
+    script = "tr '\\0' ' ' </proc/1/cmdline; test $$$$ -gt 1 && echo beside it"
+    debugger = {"name": "debugger", "image": IMAGE, "targetContainerName": "a", "command": ["sh", "-c", script]}
+    patch = {"spec": {"ephemeralContainers": [debugger]}}
+    machine.do(lambda client: client.patch(PODS, "watched", "default", patch, subresource="ephemeralcontainers"))
+    machine.pod("watched", lambda pod: (s := ephemeral(pod)) is not None and s.state.terminated is not None, "its end")
+    assert machine.log("watched", "?container=debugger") == "sleep 71 beside it\n"
+    machine.end("watched", grace=0)
+
+
 def test_files_of_the_node(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "file").write_text("of the node\n")

@@ -65,7 +65,8 @@ class Limits(NamedTuple):
 
 
 class ContainerConfig(NamedTuple):
-    """Everything that is needed to run a container."""
+    """Everything that is needed to run a container. `target`: the one whose processes it is among, unless they are
+    those of the pod or the node anyway."""
 
     key: ContainerKey
     image: str
@@ -81,6 +82,7 @@ class ContainerConfig(NamedTuple):
     limits: Limits = Limits()
     last_words_from_log: bool = False  # of one that fails and leaves no termination message
     arguments: Sequence[str] = ()  # what follows the command, or the image's entrypoint without one
+    target: ContainerKey | None = None
 
 
 class SandboxConfig(NamedTuple):

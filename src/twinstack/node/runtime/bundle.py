@@ -37,7 +37,7 @@ class Bundler:
         self._open_files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
     def make(self, config: ContainerConfig, image: Image, created_at: float, first: Process | None) -> None:
-        """Blocks for some milliseconds. `first`: of shared processes. Raises CreateError, OSError."""
+        """Blocks for some milliseconds. `first`: of the processes that it is among. Raises CreateError, OSError."""
         directory = self._layout.container(config.key)
         directory.path.mkdir(parents=True, exist_ok=True)
         directory.termination_log.touch()
@@ -109,12 +109,15 @@ class Bundler:
             found["network"] = sandbox.network
         if self._place.unified:
             found["cgroup"] = ""
-        if sandbox.settings.share_processes and config.key.name != INFRASTRUCTURE:
-            if first is None:
-                raise CreateError("the first process of the pod has ended")
-            found["pid"] = f"/proc/{first.pid}/ns/pid"
-        elif not sandbox.settings.host_processes:
-            found["pid"] = ""
+        if sandbox.settings.host_processes:
+            return found
+        shared = sandbox.settings.share_processes and config.key.name != INFRASTRUCTURE
+        if shared and first is None:
+            raise CreateError("the first process of the pod has ended")
+        if config.target is not None and first is None:  # containerd's words
+            text = f'container "{config.target.id}" is not running - in state CONTAINER_EXITED'
+            raise CreateError(f"invalid target container: {text}")
+        found["pid"] = f"/proc/{first.pid}/ns/pid" if first is not None else ""
         return found
 
     def _of_sandbox(self, config: ContainerConfig, sandbox: SandboxDirectory) -> list[Shown]:

@@ -178,6 +178,8 @@ class OCIRuntime:
             raise CreateError(f'image "{config.image}" not found')
         container = Container(config.key, Phase.CREATED, config.image, image.reference, time.time())
         first = self._first.get(ContainerKey(config.key.pod_uid, INFRASTRUCTURE, 0))
+        if first is None and config.target is not None:
+            first = self._first.get(config.target)
         try:
             await asyncio.to_thread(self._bundler.make, config, image, container.created_at, first)
         except OSError as error:
