@@ -7,11 +7,10 @@ depends on the order of events.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from twinstack.dataplane.model import FrontEnd, Hairpin, ServiceState, Slot
+from twinstack.dataplane.model import NOTHING, FrontEnd, Hairpin, ServiceState, Slot
 from twinstack.dataplane.tracker import Change
 from twinstack.ip import Address
 
@@ -25,6 +24,17 @@ class Touched(NamedTuple):
     cluster_ips: set[Address]
     hairpins: set[Hairpin]
 
+    @classmethod
+    def by(cls, changes: Iterable[Change]) -> Touched:
+        touched = cls(set(), set(), set())
+        for change in changes:
+            for state in (change.old, change.new):
+                touched.slots.update([front_end.slot for front_end in state.front_ends])
+                touched.hairpins.update(state.hairpins)
+                if state.cluster_ip is not None:
+                    touched.cluster_ips.add(state.cluster_ip)
+        return touched
+
 
 class Claims:
     """The desired front ends of one family."""
@@ -32,8 +42,8 @@ class Claims:
     def __init__(self) -> None:
         self._front_ends: dict[Slot, FrontEnd] = {}  # whose slot it is
         self._others: dict[Slot, list[FrontEnd]] = {}  # who would like it too: rare
-        self.cluster_ips: Counter[Address] = Counter()
-        self.hairpins: Counter[Hairpin] = Counter()
+        self.cluster_ips: dict[Address, int] = {}  # and how many ask for it
+        self.hairpins: dict[Hairpin, int] = {}
 
     def __len__(self) -> int:
         return len(self._front_ends)
@@ -48,40 +58,33 @@ class Claims:
         """The front ends that would have the slot if a better one had not."""
         return self._others.get(slot, [])
 
-    def apply(self, changes: Iterable[Change]) -> Touched:
+    def apply(self, changes: Iterable[Change]) -> None:
         """Take changes of this family in."""
-        touched = Touched(set(), set(), set())
         for change in changes:
-            self._release(change.old, touched)
-            self._claim(change.new, touched)
-        return touched
+            if change.old is not NOTHING:
+                self._release(change.old)
+            self._claim(change.new)
 
-    def _release(self, state: ServiceState, touched: Touched) -> None:
+    def _release(self, state: ServiceState) -> None:
         for front_end in state.front_ends:
-            touched.slots.add(front_end.slot)
             self._give_up(front_end)
         if state.cluster_ip is not None:
-            touched.cluster_ips.add(state.cluster_ip)
             _decrement(self.cluster_ips, state.cluster_ip)
         for hairpin in state.hairpins:
-            touched.hairpins.add(hairpin)
             _decrement(self.hairpins, hairpin)
 
-    def _claim(self, state: ServiceState, touched: Touched) -> None:
+    def _claim(self, state: ServiceState) -> None:
         for front_end in state.front_ends:
-            touched.slots.add(front_end.slot)
-            holder = self._front_ends.get(front_end.slot)
-            if holder is None:
-                self._front_ends[front_end.slot] = front_end
-                continue
-            better, worse = sorted((holder, front_end), key=lambda f: f.rank)
-            self._front_ends[front_end.slot] = better
-            self._others.setdefault(front_end.slot, []).append(worse)
+            slot = front_end.slot
+            holder = self._front_ends.setdefault(slot, front_end)
+            if holder is not front_end:
+                better, worse = sorted((holder, front_end), key=lambda f: f.rank)
+                self._front_ends[slot] = better
+                self._others.setdefault(slot, []).append(worse)
         if state.cluster_ip is not None:
-            touched.cluster_ips.add(state.cluster_ip)
-            self.cluster_ips[state.cluster_ip] += 1
-        touched.hairpins.update(state.hairpins)
-        self.hairpins.update(state.hairpins)
+            self.cluster_ips[state.cluster_ip] = self.cluster_ips.get(state.cluster_ip, 0) + 1
+        for hairpin in state.hairpins:
+            self.hairpins[hairpin] = self.hairpins.get(hairpin, 0) + 1
 
     def _give_up(self, front_end: FrontEnd) -> None:
         slot = front_end.slot
@@ -98,7 +101,7 @@ class Claims:
             del self._others[slot]
 
 
-def _decrement(counter: Counter[K], key: K) -> None:
+def _decrement(counter: dict[K, int], key: K) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

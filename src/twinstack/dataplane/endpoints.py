@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
-from twinstack.dataplane.model import NodeView, Protocol, Target
+from twinstack.dataplane.model import NodeView, Protocol, Target, Value
 from twinstack.dataplane.views import SliceView
 
 
-class Endpoint(NamedTuple):
+class Endpoint(Value, frozen=True):
     """One address and port behind a Service port."""
 
     target: Target
@@ -21,7 +20,7 @@ class Endpoint(NamedTuple):
     nodes: frozenset[str] = frozenset()
 
 
-class Carriers(NamedTuple):
+class Carriers(Value, frozen=True):
     """The endpoints that new flows may go to, each list sorted."""
 
     cluster: tuple[Target, ...]
@@ -42,9 +41,10 @@ def gather(slices: Iterable[SliceView], node: str) -> Endpoints:
     for view in slices:
         for name, protocol, number in view.ports:
             found = merged.setdefault((name, protocol), {})
-            for address, on, ready, serving, terminating, zones, nodes in view.endpoints:
-                target = Target(address, number)
-                new = Endpoint(target, on == node, ready, serving, terminating, zones, nodes)
+            for each in view.endpoints:
+                target = Target(each.address, number)
+                states = (each.node == node, each.ready, each.serving, each.terminating)
+                new = Endpoint(target, *states, each.zones, each.nodes)
                 known = found.setdefault(target, new)
                 if known is not new and _rank(new) > _rank(known):
                     found[target] = new
@@ -65,6 +65,20 @@ def choose(endpoints: Collection[Endpoint], node: NodeView) -> Carriers:
     cluster = _near(ready, node) if ready else leaving
     local = [endpoint for endpoint in ready if endpoint.local] or [e for e in leaving if e.local]
     return Carriers(_targets(cluster), _targets(local), bool(cluster))
+
+
+def choose_plain(view: SliceView, name: str, protocol: Protocol, node: str) -> Carriers:
+    """What `choose` finds for a port when all endpoints are of one plain slice: most often they are."""
+    found: dict[Target, None] = {}
+    local: list[Target] = []
+    for port_name, port_protocol, number in view.ports:
+        if port_protocol is protocol and port_name == name:
+            for endpoint in view.endpoints:
+                target = Target(endpoint.address, number)
+                found[target] = None
+                if endpoint.node == node:
+                    local.append(target)
+    return Carriers(tuple(sorted(found)), tuple(sorted(set(local))) if local else (), bool(found))
 
 
 def _targets(endpoints: list[Endpoint]) -> tuple[Target, ...]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+
+import msgspec
 
 from twinstack.ip import CIDR, Address, IPFamily
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class Value(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Compared and hashed by its fields, as a named tuple is, but made in a third of the time and a third smaller.
+
+    Of tens of thousands at the start that counts. The garbage collector passes them by: they form no circles.
+    """
 
 
 class Protocol(enum.IntEnum):
@@ -26,7 +34,7 @@ class Protocol(enum.IntEnum):
 _PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
 
 
-class ServicePortName(NamedTuple):
+class ServicePortName(Value, frozen=True):
     """Which port of which Service. Endpoints join a Service by port name and protocol, never by number."""
 
     namespace: str
@@ -39,7 +47,7 @@ class ServicePortName(NamedTuple):
         return f"{self.namespace}/{self.service}{port}/{self.protocol.name}"
 
 
-class Target(NamedTuple):
+class Target(Value, frozen=True):
     """Where a flow is sent."""
 
     address: Address
@@ -51,7 +59,7 @@ class Target(NamedTuple):
         return f"{self.address}:{self.port}"
 
 
-class NodeView(NamedTuple):
+class NodeView(Value, frozen=True):
     """What the computation takes from the node it is for."""
 
     name: str
@@ -59,7 +67,7 @@ class NodeView(NamedTuple):
     addresses: frozenset[Address] = frozenset()  # the Node's own, of both families
 
 
-class Surroundings(NamedTuple):
+class Surroundings(Value, frozen=True):
     """What a node does that depends on node and cluster rather than on Services, in one family."""
 
     node_ips: frozenset[Address] = frozenset()  # where NodePorts answer
@@ -96,7 +104,7 @@ class Action(enum.Enum):
     DROP = "drop"  # endpoints elsewhere only, and the traffic policy says local: the client may try again
 
 
-class Slot(NamedTuple):
+class Slot(Value, frozen=True, cache_hash=True):
     """The address and port that a front end answers on. No address: each address of the node for NodePorts."""
 
     address: Address | None
@@ -109,7 +117,7 @@ class Slot(NamedTuple):
         return f"{Target(self.address, self.port)}/{self.protocol.name}"
 
 
-class FrontEnd(NamedTuple):
+class FrontEnd(Value, frozen=True):
     """One address and port of a Service port, in one family."""
 
     slot: Slot
@@ -130,21 +138,21 @@ class FrontEnd(NamedTuple):
         return self.via, self.action is Action.REJECT, self.name
 
 
-class Hairpin(NamedTuple):
+class Hairpin(Value, frozen=True):
     """A local endpoint: a flow from its address to itself through a Service must be masqueraded."""
 
     target: Target
     protocol: Protocol
 
 
-class HealthCheck(NamedTuple):
+class HealthCheck(Value, frozen=True):
     """What a node tells a load balancer about a Service with externalTrafficPolicy Local."""
 
     port: int  # healthCheckNodePort
     endpoints: int  # addresses of ready endpoints on this node
 
 
-class ServiceState(NamedTuple):
+class ServiceState(Value, frozen=True):
     """All that one Service asks of a node, in one family."""
 
     cluster_ip: Address | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from twinstack.dataplane.endpoints import Carriers, Endpoint, Endpoints, choose, gather
+from twinstack.dataplane.endpoints import Carriers, Endpoint, Endpoints, choose, choose_plain, gather
 from twinstack.dataplane.model import (
     NOTHING,
     Action,
@@ -25,26 +25,39 @@ from twinstack.ip import CIDR, Address, IPFamily
 _NOBODY: frozenset[Target] = frozenset()
 
 
-def state_of(service: ServiceView, slices: Iterable[SliceView], family: IPFamily, node: NodeView) -> ServiceState:
+def state_of(service: ServiceView, slices: Collection[SliceView], family: IPFamily, node: NodeView) -> ServiceState:
     """All front ends of `service` in `family`. `slices` are its own, of that family."""
     address = service.cluster_ip(family)
     if address is None:
         return NOTHING
-    endpoints = gather(slices, node.name)
+    plain = _only_plain(slices)
+    watched = service.exposure.health_port
+    endpoints = gather(slices, node.name) if plain is None or watched else {}
     front_ends: list[FrontEnd] = []
     hairpins: list[Hairpin] = []
     for port in service.ports:
-        behind = endpoints.get((port.name, port.protocol), {})
-        carriers = choose(behind.values(), node)
-        front_ends += _front_ends(service, port, address, carriers, _serving(port.protocol, behind.values()), node)
+        if plain is not None:
+            carriers = choose_plain(plain, port.name, port.protocol, node.name)
+            serving = frozenset(carriers.cluster) if port.protocol is Protocol.UDP else _NOBODY
+        else:
+            behind = endpoints.get((port.name, port.protocol), {}).values()
+            carriers, serving = choose(behind, node), _serving(port.protocol, behind)
+        front_ends += _front_ends(service, port, address, carriers, serving, node)
         hairpins += [Hairpin(target, port.protocol) for target in carriers.local]
-    health = _health_check(service.exposure, endpoints) if service.exposure.health_port else None
+    health = _health_check(watched, endpoints) if watched else None
     return ServiceState(address, tuple(front_ends), tuple(sorted(set(hairpins))) if hairpins else (), health)
 
 
-def _health_check(exposure: Exposure, endpoints: Endpoints) -> HealthCheck:
+def _only_plain(slices: Collection[SliceView]) -> SliceView | None:
+    if len(slices) != 1:
+        return None
+    (view,) = slices
+    return view if view.plain else None
+
+
+def _health_check(port: int, endpoints: Endpoints) -> HealthCheck:
     ready = (each for found in endpoints.values() for each in found.values() if each.local and each.ready)
-    return HealthCheck(exposure.health_port, len({each.target.address for each in ready}))
+    return HealthCheck(port, len({each.target.address for each in ready}))
 
 
 def _serving(protocol: Protocol, endpoints: Iterable[Endpoint]) -> frozenset[Target]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from twinstack.api.core import Service
 from twinstack.api.discovery import EndpointSlice
 from twinstack.dataplane.endpoints import Endpoint, gather
-from twinstack.dataplane.model import NOTHING, NodeView, ServicePortName, ServiceState, Target
+from twinstack.dataplane.model import NOTHING, NodeView, ServicePortName, ServiceState, Target, Value
 from twinstack.dataplane.services import open_family, state_of
 from twinstack.dataplane.views import Complaints, ServiceView, SliceView, read_service, read_slice
 from twinstack.ip import IPFamily
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 _Place = tuple[str, IPFamily]  # a Service, by namespace/name, in one family
 
 
-class Change(NamedTuple):
+class Change(Value, frozen=True):
     """One Service in one family, before and after."""
 
     service: str  # namespace/name

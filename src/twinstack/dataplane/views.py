@@ -6,15 +6,16 @@ same, the part that nobody can read is left out, and the rest of the object work
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from sys import intern
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twinstack.api.core import Service
 from twinstack.api.discovery import Endpoint as SliceEndpoint
 from twinstack.api.discovery import EndpointSlice
-from twinstack.dataplane.model import Protocol
+from twinstack.dataplane.model import Protocol, Value
 from twinstack.ip import CIDR, Address, IPFamily
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -27,14 +28,14 @@ _MOST_PORTS = 1 << 16
 T = TypeVar("T")
 
 
-class PortView(NamedTuple):
+class PortView(Value, frozen=True):
     name: str
     protocol: Protocol
     port: int
     node_port: int  # 0: none
 
 
-class Exposure(NamedTuple):
+class Exposure(Value, frozen=True):
     """How a Service is reached from outside, but for its node ports."""
 
     external: tuple[Address, ...] = ()  # spec.externalIPs, each once
@@ -46,7 +47,7 @@ class Exposure(NamedTuple):
     health_port: int = 0  # healthCheckNodePort, when it is to be answered on
 
 
-class ServiceView(NamedTuple):
+class ServiceView(Value, frozen=True):
     """A Service that has an address."""
 
     namespace: str
@@ -65,7 +66,7 @@ class ServiceView(NamedTuple):
         return None
 
 
-class EndpointView(NamedTuple):
+class EndpointView(Value, frozen=True):
     address: Address
     node: str
     ready: bool = True
@@ -78,13 +79,14 @@ class EndpointView(NamedTuple):
 SlicePort = tuple[str, Protocol, int]  # name, protocol, number
 
 
-class SliceView(NamedTuple):
+class SliceView(Value, frozen=True):
     """An EndpointSlice of one family."""
 
     owner: str  # namespace/name of the Service
     family: IPFamily
     ports: tuple[SlicePort, ...]
     endpoints: tuple[EndpointView, ...]
+    plain: bool = False  # every endpoint is well and meant for every node, as most often
 
 
 class Complaints(list[str]):
@@ -106,6 +108,7 @@ class Complaints(list[str]):
 
 
 _FAMILIES = {str(family): family for family in IPFamily}
+_MAPPED = bytes(10) + b"\xff\xff"
 _HIDDEN = Exposure()
 
 
@@ -184,12 +187,14 @@ def read_slice(slice_: EndpointSlice, complaints: Complaints) -> SliceView | Non
     if not owner or family is None:
         return None
     ports = _shared(tuple(_slice_ports(slice_, complaints)))
-    endpoints = [
-        _endpoint(endpoint, address)
-        for endpoint in slice_.endpoints or ()
-        if endpoint.addresses and (address := _address(endpoint.addresses[0], family, complaints)) is not None
-    ]
-    return SliceView(owner, family, ports, tuple(endpoints))
+    endpoints, plain = [], True
+    for endpoint in slice_.endpoints or ():
+        address = _address(endpoint.addresses[0], family, complaints) if endpoint.addresses else None
+        if address is not None:
+            view = _endpoint(endpoint, address)
+            endpoints.append(view)
+            plain = plain and view.ready and view.serving and not (view.terminating or view.zones or view.nodes)
+    return SliceView(owner, family, ports, tuple(endpoints), plain)
 
 
 @lru_cache(4096)
@@ -211,14 +216,14 @@ def _slice_ports(slice_: EndpointSlice, complaints: Complaints) -> Iterator[Slic
 
 def _address(text: str, family: IPFamily, complaints: Complaints) -> Address | None:
     try:
-        address = Address.parse(text)
-    except ValueError as error:
-        complaints.append(str(error))
-        return None
-    if address.family is not family or address.is_ipv4_mapped:
+        packed = socket.inet_pton(family.af, text)
+    except (OSError, ValueError):
+        packed = _MAPPED
+    if not packed.startswith(_MAPPED):
+        return Address(family, int.from_bytes(packed, "big"))
+    if complaints.parsed(Address.parse, [text]):
         complaints.append(f"{text} is no address of {family}")
-        return None
-    return address
+    return None
 
 
 def _endpoint(endpoint: SliceEndpoint, address: Address) -> EndpointView:

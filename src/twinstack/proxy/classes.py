@@ -94,6 +94,12 @@ def size_for(count: int) -> int:
 
 
 @cache
+def class_for(kind: Kind, count: int) -> Class:
+    """The class of front ends with so many endpoints."""
+    return Class(kind, size_for(count))
+
+
+@cache
 def plain_word(class_: Class) -> bytes | None:
     """Magic, kind, size; the lowest four bits stay 0, which priority bands read as best effort.
 
@@ -125,6 +131,10 @@ class Words:
                 self._next += 1
             self.learn(word, class_)
         return word
+
+    def known(self, class_: Class) -> bytes | None:
+        """The word of a class that is in use."""
+        return self._by_class.get(class_)
 
     def learn(self, word: bytes, class_: Class) -> None:
         self._by_class[class_] = word

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from twinstack.dataplane.model import Action, FrontEnd, Hairpin, Slot, Target, Via
+from twinstack.dataplane.model import Action, FrontEnd, Hairpin, Slot, Target, Value, Via
 from twinstack.ip import CIDR, Address
 from twinstack.linux.nftables import Collection
-from twinstack.proxy.classes import DROP, REJECT, Class, Kind, size_for
+from twinstack.proxy.classes import DROP, REJECT, Class, Kind, class_for, size_for
 
 Range = tuple[bytes, bytes | None]  # [first, end); no end: up to the last address
 Span = tuple[bytes, bytes]  # first and last
@@ -22,7 +21,7 @@ _KINDS = {Via.CLUSTER_IP: Kind.CLUSTER, Via.NODE_PORT: Kind.NODE_PORT}
 _NO_SPANS: frozenset[Span] = frozenset()
 
 
-class Laid(NamedTuple):
+class Laid(Value, frozen=True):
     """A front end as it is in the maps of a stage: its class, and by index its targets and their slots."""
 
     class_: Class
@@ -30,7 +29,7 @@ class Laid(NamedTuple):
     slots: tuple[bytes, ...] = ()  # with affinity only
 
 
-class Arranged(NamedTuple):
+class Arranged(Value, frozen=True):
     """A front end in all stages. The near one, and the source addresses that its guard lets in, are rare."""
 
     main: Laid
@@ -40,22 +39,21 @@ class Arranged(NamedTuple):
 
 def slot_key(slot: Slot) -> bytes:
     """The key of a front end: in `node-ports` when it has no address, else in `services`."""
-    address, port, protocol = slot
-    key = protocol << 56 | port << 16
+    address, key = slot.address, slot.protocol << 56 | slot.port << 16
     if address is None:
         return key.to_bytes(_PORT_KEY, "big")
     return (address.value << 64 | key).to_bytes(address.family.octets + _PORT_KEY, "big")
 
 
 def target_value(target: Target) -> bytes:
-    (family, value), port = target
-    return (value << 32 | port << 16).to_bytes(family.octets + 4, "big")
+    family, value = target.address
+    return (value << 32 | target.port << 16).to_bytes(family.octets + 4, "big")
 
 
 def hairpin_key(hairpin: Hairpin) -> bytes:
-    address = hairpin.target.address.packed
-    key = hairpin.protocol << 56 | hairpin.target.port << 16
-    return address + address + key.to_bytes(_PORT_KEY, "big")
+    family, value = hairpin.target.address
+    key = (value << family.bits | value) << 64 | hairpin.protocol << 56 | hairpin.target.port << 16
+    return key.to_bytes(2 * family.octets + _PORT_KEY, "big")
 
 
 def index_key(key: bytes, index: int) -> bytes:
@@ -95,7 +93,7 @@ def _lay(kind: Kind, wanted: tuple[Target, ...], affinity: int, old: Laid | None
     before = old.targets if old is not None else ()
     targets = place(before, [target_value(target) for target in wanted])
     if not affinity or not targets:
-        return Laid(Class(kind, size_for(len(targets))), targets)
+        return Laid(class_for(kind, len(targets)), targets)
     known = dict(zip(before, old.slots, strict=True)) if old is not None and old.slots else {}
     kept = tuple(known.get(target) or next(slots) for target in targets)
     return Laid(Class(kind, size_for(len(targets)), affinity), targets, kept)
@@ -119,6 +117,8 @@ def place(before: tuple[bytes, ...], wanted: list[bytes]) -> tuple[bytes, ...]:
 
     Newcomers take the places of those who leave; when more leave than come, the last ones fill the gaps.
     """
+    if not before:
+        return tuple(wanted)
     if len(wanted) == len(before) and tuple(wanted) == before:
         return before
     known = set(before)

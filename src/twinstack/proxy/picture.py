@@ -53,6 +53,7 @@ class Picture:
             layout.kept_sources: frozenset(),
         }
         self._slots = map(slot_value, itertools.count(1))
+        self._unread: dict[Collection, dict[bytes, bytes]] = {}  # elements that no front end has taken yet
         self._strays: list[tuple[Collection, bytes]] = []  # elements that belong to no front end as a whole
         self._stray_spans: frozenset[Span] = frozenset()
         self.operations = 0  # element operations of the last messages
@@ -64,18 +65,13 @@ class Picture:
 
     @classmethod
     def read(cls, socket: NetlinkSocket, layout: Layout) -> Picture:
-        """Read the maps back. The table and its maps must be there."""
+        """Read the maps back. The table and its maps must be there. `front_ends` waits for `assemble` or `converge`."""
         picture = cls(layout)
         for verdicts in picture.verdicts:
             picture._read_classes(socket, verdicts)
-        guarded = dump.elements(socket, layout.guarded)
-        main, near = dict[bytes, Laid](), dict[bytes, Laid]()
-        for stage in (layout.services, layout.node_ports):
-            main |= picture._read_stage(socket, stage, guarded)
-        for stage in (layout.near, layout.near_ports):
-            near |= picture._read_stage(socket, stage, {})
-        picture._strays += [(layout.guarded, key) for key in guarded]  # those that no front end has taken
-        picture._assemble(main, near, dump.spans(socket, layout.source_ranges))
+        for collection in (layout.guarded, *(each for stage in layout.stages for each in stage[:4])):
+            picture._unread[collection] = dump.elements(socket, collection)
+        picture._stray_spans = frozenset(dump.spans(socket, layout.source_ranges))
         picture._read_slots(socket)
         for collection in picture.keys:
             picture.keys[collection] = set(dump.elements(socket, collection))
@@ -93,11 +89,34 @@ class Picture:
             self.words.learn(word, class_)
             found.add(class_)
 
-    def _read_stage(self, socket: NetlinkSocket, stage: Stage, guarded: dict[bytes, bytes]) -> dict[bytes, Laid]:
-        """The whole front ends of a stage; what belongs to none is remembered as stray. Takes from `guarded`."""
-        endpoints, picks, slots = (dump.elements(socket, each) for each in (stage.endpoints, stage.picks, stage.slots))
+    def _read_slots(self, socket: NetlinkSocket) -> None:
+        """Go on after the highest slot that a client may still hold."""
+        highest = 0
+        for stage in (self.layout.services, self.layout.node_ports):
+            for value in dump.elements(socket, stage.clients).values():
+                highest = max(highest, read_index(value)[1])
+        for stage in self.layout.stages:
+            for slot in self._unread[stage.picks].values():
+                highest = max(highest, read_index(slot)[1])
+        self._slots = map(slot_value, itertools.count(highest + 1))
+
+    def assemble(self) -> None:
+        """Make front ends of the elements that were read. What belongs to none as a whole is remembered as stray."""
+        layout, main, near = self.layout, dict[bytes, Laid](), dict[bytes, Laid]()
+        if not self._unread:
+            return
+        guarded = self._unread.pop(layout.guarded)
+        for stage in (layout.services, layout.node_ports):
+            main |= self._assemble_stage(stage, guarded)
+        for stage in (layout.near, layout.near_ports):
+            near |= self._assemble_stage(stage, {})
+        self._strays += [(layout.guarded, key) for key in guarded]
+        self._join(main, near)
+
+    def _assemble_stage(self, stage: Stage, guarded: dict[bytes, bytes]) -> dict[bytes, Laid]:
+        words, endpoints, picks, slots = (self._unread.pop(each) for each in stage[:4])
         found: dict[bytes, Laid] = {}
-        for key, word in dump.elements(socket, stage.words).items():
+        for key, word in words.items():
             class_ = self.words.read(word)
             if class_ == GUARD:
                 class_ = self.words.read(guarded.get(key, b""))
@@ -111,10 +130,11 @@ class Picture:
             self._strays += [(collection, key) for key in left]
         return found
 
-    def _assemble(self, main: dict[bytes, Laid], near: dict[bytes, Laid], spans: set[Span]) -> None:
+    def _join(self, main: dict[bytes, Laid], near: dict[bytes, Laid]) -> None:
+        """Front ends of their stages and of their source ranges."""
         octets = self.layout.services.words.key_octets
         sources = defaultdict[bytes, set[Span]](set)
-        for first, last in spans:
+        for first, last in self._stray_spans:
             sources[first[:octets]].add((first, last))
         for key, laid in main.items():
             self.front_ends[key] = Arranged(laid, near.pop(key, None), frozenset(sources.pop(key, ())))
@@ -125,18 +145,6 @@ class Picture:
             self._strays += [(stage.picks, index_key(key, index)) for index in range(len(laid.slots))]
             self._strays += [(stage.slots, key + slot) for slot in laid.slots]
         self._stray_spans = frozenset(span for found in sources.values() for span in found)
-
-    def _read_slots(self, socket: NetlinkSocket) -> None:
-        """Go on after the highest slot that a client may still hold."""
-        highest = 0
-        for stage in (self.layout.services, self.layout.node_ports):
-            for value in dump.elements(socket, stage.clients).values():
-                highest = max(highest, read_index(value)[1])
-        for arranged in self.front_ends.values():
-            for laid in (arranged.main, arranged.near):
-                for slot in laid.slots if laid is not None else ():
-                    highest = max(highest, read_index(slot)[1])
-        self._slots = map(slot_value, itertools.count(highest + 1))
 
     def follow(self, claims: Claims, touched: Touched) -> list[bytes]:
         """Lay what has changed, and nothing else."""
@@ -159,19 +167,64 @@ class Picture:
     def converge(self, claims: Claims, surroundings: Surroundings) -> list[bytes]:
         """Compare everything, and lay the difference."""
         edits, created = Edits(), list[bytes]()
+        wanted = self._recognise(claims)
+        right = set(self.front_ends) if self._unread else set[bytes]()
+        self.assemble()
         for collection, key in self._strays:
             edits.delete(collection, key)
         edits.set_spans(self.layout.source_ranges, self._stray_spans, frozenset())
         self._strays, self._stray_spans = [], frozenset()
-        wanted = {slot_key(front_end.slot): front_end for front_end in claims}
-        for key in self.front_ends.keys() - wanted.keys():
+        for key in self.front_ends.keys() - wanted.keys() - right:
             self._lay(key, None, edits, created)
         for key, front_end in wanted.items():
             self._lay(key, front_end, edits, created)
-        self._set_keys(self.layout.cluster_ips, {address.packed for address in claims.cluster_ips}, edits)
+        octets = self.layout.family.octets
+        addresses = {value.to_bytes(octets, "big") for _, value in claims.cluster_ips}
+        self._set_keys(self.layout.cluster_ips, addresses, edits)
         self._set_keys(self.layout.hairpins, {hairpin_key(hairpin) for hairpin in claims.hairpins}, edits)
         self._surround(surroundings, edits)
         return self._finish(edits, created)
+
+    def _recognise(self, claims: Claims) -> dict[bytes, FrontEnd]:
+        """Take the elements of front ends that are laid as they should be; returns the other front ends.
+
+        At a restart that is nearly all of them, and comparing bytes costs a fraction of assembling and laying.
+        Those with parts beside `words` and `endpoints` are few, and left to that.
+        """
+        stages = [
+            (self._unread.get(stage.words, {}), self._unread.get(stage.endpoints, {}))
+            for stage in self.layout.stages[:2]
+        ]
+        wanted: dict[bytes, FrontEnd] = {}
+        for front_end in claims:
+            key = slot_key(front_end.slot)
+            words, endpoints = stages[front_end.slot.address is None]
+            arranged = self._take_right(key, front_end, words, endpoints) if words else None
+            if arranged is None:
+                wanted[key] = front_end
+            else:
+                self.front_ends[key] = arranged
+        return wanted
+
+    def _take_right(
+        self, key: bytes, front_end: FrontEnd, words: dict[bytes, bytes], endpoints: dict[bytes, bytes]
+    ) -> Arranged | None:
+        if front_end.affinity or front_end.near is not None or front_end.sources is not None:
+            return None
+        arranged = arrange(front_end, None, self._slots)
+        laid, word = arranged.main, words.get(key)
+        if word is None or word != self.words.known(laid.class_):
+            return None
+        keys = [index_key(key, index) for index in range(len(laid.targets))]
+        found = tuple([endpoints.get(each, b"") for each in keys])
+        if found != laid.targets:
+            if set(found) != set(laid.targets):
+                return None
+            arranged = Arranged(Laid(laid.class_, found))  # in another order
+        del words[key]
+        for each in keys:
+            del endpoints[each]
+        return arranged
 
     def _finish(self, edits: Edits, created: list[bytes]) -> list[bytes]:
         self.operations = edits.count
@@ -189,13 +242,14 @@ class Picture:
                 return
         by_port = len(key) == layout.node_ports.words.key_octets
         stage, near = (layout.node_ports, layout.near_ports) if by_port else (layout.services, layout.near)
-        self._lay_targets(key, stage, old and old.main, new and new.main, edits)
+        main_before, main = old.main if old is not None else None, new.main if new is not None else None
+        self._lay_targets(key, stage, main_before, main, edits)
         was, was_guarded = self._words(old, created)
         becomes, becomes_guarded = self._words(new, created)
         edits.replace(stage.words, key, was, becomes)
         edits.replace(layout.guarded, key, was_guarded, becomes_guarded)
-        if (old is not None and old.near is not None) or (new is not None and new.near is not None):
-            before, after = old and old.near, new and new.near
+        before, after = old.near if old is not None else None, new.near if new is not None else None
+        if before is not None or after is not None:
             self._lay_targets(key, near, before, after, edits)
             word = self._word(before, layout.near_classes, created), self._word(after, layout.near_classes, created)
             edits.replace(near.words, key, *word)

@@ -78,7 +78,7 @@ class FamilySync:
 
     def sync(self, changes: list[Change], now: float) -> bool:
         """Write the changes, or everything when the picture is lost. True when the table is as it should be."""
-        touched = self.claims.apply(changes)
+        self.claims.apply(changes)
         self._count_without_local(changes)
         if self.picture is None and now < self._retry_at:
             return False
@@ -92,15 +92,15 @@ class FamilySync:
                 self._converge()
                 self.checked = now
             else:
-                self._follow(self.picture, touched)
+                self._follow(self.picture, changes)
         except _Failure as error:
             self._failed(error, now, full)
             return False
         self._succeeded(time.perf_counter() - started, full)
         return True
 
-    def _follow(self, picture: Picture, touched: Touched) -> None:
-        messages = picture.follow(self.claims, touched)
+    def _follow(self, picture: Picture, changes: list[Change]) -> None:
+        messages = picture.follow(self.claims, Touched.by(changes))
         operations = picture.operations
         if self.surroundings != self._laid_surroundings:
             messages += picture.surround(self.surroundings)
@@ -287,8 +287,8 @@ def _without_local(state: ServiceState) -> Set[tuple[str, ServicePortName]]:
 def _slots_to_clean(changes: Iterable[Change]) -> set[Slot]:
     found: set[Slot] = set()
     for change in changes:
-        before, after = _serving(change.old.front_ends), _serving(change.new.front_ends)
-        if before or after:
+        if any(each.slot.protocol is Protocol.UDP for each in (*change.old.front_ends, *change.new.front_ends)):
+            before, after = _serving(change.old.front_ends), _serving(change.new.front_ends)
             found |= {slot for slot in before.keys() | after.keys() if before.get(slot) != after.get(slot)}
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 from tests.integration.proxy.bed import FAMILIES, GUEST_BLOCK, NODE, NODE_CLIENT_SIDE, POD_BLOCK, SERVICE_BLOCK, Bed
 
 from twinstack.api.core import Service
@@ -40,7 +41,9 @@ class Program:
         }
         for family, state in self.families.items():
             around = SURROUNDINGS[family]
-            state.surroundings = around._replace(local_pods=None, pods_by_interface=True) if pods else around
+            state.surroundings = (
+                msgspec.structs.replace(around, local_pods=None, pods_by_interface=True) if pods else around
+            )
         self._clock = itertools.count(1)
 
     def put(self, *objects: Service | EndpointSlice) -> None:

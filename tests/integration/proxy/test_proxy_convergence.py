@@ -89,7 +89,9 @@ def laid(picture: Picture) -> dict[bytes, tuple[object, ...]]:
     """What the maps mean: the order of endpoints and the numbers of slots do not."""
     meaning: dict[bytes, tuple[object, ...]] = {}
     for key, arranged in picture.front_ends.items():
-        stages = [(each.class_, sorted(each.targets)) if each is not None else None for each in arranged[:2]]
+        stages = [
+            (each.class_, sorted(each.targets)) if each is not None else None for each in (arranged.main, arranged.near)
+        ]
         meaning[key] = (*stages, arranged.sources)
     return meaning
 
@@ -178,6 +180,7 @@ def test_any_history_ends_in_what_its_last_state_asks_for(bed: Bed, seed: int) -
             history.step()
         for family in FAMILIES:
             read = Picture.read(history.program.writer._nft.socket, Layout(family))
+            read.assemble()
             assert read._strays == []
             assert laid(read) == laid(_picture(history.program, family))
             assert (read.keys, read.ranges) == tuple(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from tests.integration.proxy.bed import (
     CLIENT,
@@ -188,7 +189,7 @@ def by_prefix(bed: Bed) -> Program:
 def by_nothing(bed: Bed) -> Program:
     program = Program(bed)
     for state in program.families.values():
-        state.surroundings = state.surroundings._replace(local_pods=None)
+        state.surroundings = msgspec.structs.replace(state.surroundings, local_pods=None)
     return program
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 from tests.integration.proxy.bed import FAMILIES, NODE, Bed, cluster_ip, pod
 from tests.integration.proxy.program import SURROUNDINGS, Program
@@ -250,7 +251,7 @@ def test_surroundings_change_without_services(bed: Bed) -> None:
     async def scenario(running: Running) -> None:
         family = FAMILIES[1]
         block = CIDR.parse("fd00:77::/112")
-        changed = SURROUNDINGS[family]._replace(service_cidrs=frozenset([block]))
+        changed = msgspec.structs.replace(SURROUNDINGS[family], service_cidrs=frozenset([block]))
         running.sync.surround(family, changed)
         await asyncio.sleep(0.05)
         listed = bed.nft("list", "set", "ip6", "twinstack-proxy", "service-cidrs")

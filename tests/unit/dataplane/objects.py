@@ -66,4 +66,4 @@ def slice_view(slice__: EndpointSlice) -> SliceView:
 def computed(service_: Service, slices: Iterable[EndpointSlice], family: IPFamily, node: NodeView) -> ServiceState:
     """What the objects ask of a node."""
     found = read_service(service_, Complaints())
-    return state_of(found, map(slice_view, slices), family, node) if found is not None else NOTHING
+    return state_of(found, [slice_view(each) for each in slices], family, node) if found is not None else NOTHING

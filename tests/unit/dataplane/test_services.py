@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.dataplane.objects import computed, endpoint, service, slice_, view
 
@@ -162,7 +163,9 @@ def test_external_and_load_balancer_addresses_of_the_family() -> None:
 def test_source_ranges(ranges: list[str], expected: list[str] | None) -> None:
     web = service("web", "fd00::1", load_balancer_source_ranges=ranges, type="LoadBalancer")
     web.status.load_balancer.ingress = [LoadBalancerIngress(ip="2001:db8::7"), LoadBalancerIngress(ip="192.0.2.7")]
-    node = HERE._replace(addresses=frozenset([Address.parse("2001:db8:1::1"), Address.parse("10.1.1.1")]))
+    node = msgspec.structs.replace(
+        HERE, addresses=frozenset([Address.parse("2001:db8:1::1"), Address.parse("10.1.1.1")])
+    )
     found = {f.via: f.sources for f in computed(web, [], V6, node).front_ends}
     assert found[Via.CLUSTER_IP] is None
     sources = found[Via.LOAD_BALANCER]

@@ -6,11 +6,12 @@ import itertools
 import struct
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.dataplane.claims import Claims
+from twinstack.dataplane.claims import Claims, Touched
 from twinstack.dataplane.model import (
     Action,
     FrontEnd,
@@ -94,10 +95,10 @@ def test_classes_of_front_ends() -> None:
     assert class_of(front_end(slot, Action.FORWARD, target)) == Class(Kind.CLUSTER, 1)
     node_port = front_end(Slot(None, 30080, Protocol.TCP), Action.FORWARD, target)
     assert class_of(node_port) == Class(Kind.NODE_PORT, 1)
-    assert class_of(node_port._replace(affinity=60)) == Class(Kind.NODE_PORT, 1, 60)
-    outside = front_end(slot, Action.FORWARD, target)._replace(via=Via.EXTERNAL_IP)
+    assert class_of(msgspec.structs.replace(node_port, affinity=60)) == Class(Kind.NODE_PORT, 1, 60)
+    outside = msgspec.structs.replace(front_end(slot, Action.FORWARD, target), via=Via.EXTERNAL_IP)
     assert class_of(outside) == Class(Kind.EXTERNAL, 1)
-    local = arrange(outside._replace(action=Action.DROP, targets=(), near=(target,)), None, SLOTS)
+    local = arrange(msgspec.structs.replace(outside, action=Action.DROP, targets=(), near=(target,)), None, SLOTS)
     assert local.main == Laid(Class(Kind.EXTERNAL_LOCAL, 0))
     assert local.near == Laid(Class(Kind.NEAR, 1), (target_value(target),))
     many = [Target(Address(V4, n), 80) for n in range(MOST_EXACT + 5)]
@@ -130,9 +131,9 @@ def test_a_target_keeps_its_slot_and_a_new_one_gets_a_new_one() -> None:
     slot = Slot(Address.parse("10.96.0.1"), 80, Protocol.TCP)
     a, b, c = (Target(Address(V4, n), 80) for n in (1, 2, 3))
     slots = map(slot_value, itertools.count(1))
-    first = arrange(front_end(slot, Action.FORWARD, a, b)._replace(affinity=60), None, slots)
-    second = arrange(front_end(slot, Action.FORWARD, b, c)._replace(affinity=60), first, slots)
-    third = arrange(front_end(slot, Action.FORWARD, a, b)._replace(affinity=60), second, slots)
+    first = arrange(msgspec.structs.replace(front_end(slot, Action.FORWARD, a, b), affinity=60), None, slots)
+    second = arrange(msgspec.structs.replace(front_end(slot, Action.FORWARD, b, c), affinity=60), first, slots)
+    third = arrange(msgspec.structs.replace(front_end(slot, Action.FORWARD, a, b), affinity=60), second, slots)
     assert dict(zip(second.main.targets, second.main.slots, strict=True))[target_value(b)] == first.main.slots[1]
     assert set(third.main.slots) - set(second.main.slots) == {slot_value(4)}
 
@@ -180,13 +181,18 @@ def states(draw: st.DrawFn) -> list[FrontEnd]:
     for slot in draw(st.lists(places, unique=True, max_size=6)):
         behind = draw(targets)
         action = Action.FORWARD if behind else draw(st.sampled_from([Action.REJECT, Action.DROP]))
-        one = front_end(slot, action, *behind)._replace(affinity=draw(st.sampled_from([0, 60])))
+        one = msgspec.structs.replace(front_end(slot, action, *behind), affinity=draw(st.sampled_from([0, 60])))
         if action is not Action.REJECT and draw(st.booleans()):
-            one = one._replace(near=draw(targets.filter(bool)))
+            one = msgspec.structs.replace(one, near=draw(targets.filter(bool)))
         if slot.address is not None:
-            one = one._replace(sources=draw(ranges))
+            one = msgspec.structs.replace(one, sources=draw(ranges))
         found.append(one)
     return found
+
+
+def _follow(picture: Picture, claims: Claims, change: Change) -> None:
+    claims.apply([change])
+    picture.follow(claims, Touched.by([change]))
 
 
 def check(maps: Maps, layout: Layout, claims: Claims) -> None:
@@ -231,9 +237,9 @@ def test_edits_lead_from_any_state_to_any_other(history: list[list[FrontEnd]]) -
             for slot in laid.keys() | wanted.keys()
             if laid.get(slot) != wanted.get(slot)
         ]
-        touched = claims.apply(changes)
+        claims.apply(changes)
         maps.operations = 0
-        maps.obey(picture.follow(claims, touched))
+        maps.obey(picture.follow(claims, Touched.by(changes)))
         classes = sum(len(maps.maps[verdicts.name]) for verdicts in layout.verdict_maps)
         assert maps.operations <= picture.operations + classes
         check(maps, layout, claims)
@@ -262,8 +268,8 @@ def test_cost_of_a_change(before: list[int], after: list[int], operations: int) 
 
     picture, claims = Picture(Layout(V6)), Claims()
     old, new = state(before), state(after)
-    picture.follow(claims, claims.apply([Change("ns/a", V6, ServiceState(), old)]))
-    picture.follow(claims, claims.apply([Change("ns/a", V6, old, new)]))
+    _follow(picture, claims, Change("ns/a", V6, ServiceState(), old))
+    _follow(picture, claims, Change("ns/a", V6, old, new))
     assert picture.operations == operations
 
 
@@ -281,12 +287,12 @@ def test_one_more_endpoint_costs_the_same_among_few_and_many(spec: dict[str, Any
     slot = Slot(Address.parse("fd00::1"), 80, Protocol.TCP)
     behind = [Target(Address(V6, n), 80) for n in range(1, size + 2)]
     old, new = (
-        ServiceState(None, (front_end(slot, Action.FORWARD, *targets)._replace(**spec),))
+        ServiceState(None, (msgspec.structs.replace(front_end(slot, Action.FORWARD, *targets), **spec),))
         for targets in (behind[:-1], behind)
     )
     picture, claims = Picture(Layout(V6)), Claims()
-    picture.follow(claims, claims.apply([Change("ns/a", V6, ServiceState(), old)]))
-    picture.follow(claims, claims.apply([Change("ns/a", V6, old, new)]))
+    _follow(picture, claims, Change("ns/a", V6, ServiceState(), old))
+    _follow(picture, claims, Change("ns/a", V6, old, new))
     assert picture.operations == operations
 
 
