@@ -32,8 +32,8 @@ from typing import Any, TypeVar
 from twinstack.ip import CIDR, Address
 from twinstack.linux import links, namespaces, netlink, sysctl
 from twinstack.node.cni.install import install
-from twinstack.node.leases import Leases
 from twinstack.node.network import POD_SYSCTLS, PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 from twinstack.node.wiring import GATEWAY, GATEWAY_MAC, alone
 
 PREFIX = f"tt-bench-cni-{os.getpid()}"
@@ -163,7 +163,7 @@ class Floor:
 def in_the_agent(directory: Path, pods: int) -> dict[str, list[float]]:
     """Seconds of each pod."""
     found: dict[str, list[float]] = {"agent": [], "floor": []}
-    network, floor = PodNetwork(Leases(directory / "leases"), f"{PREFIX}-agent"), Floor()
+    network, floor = PodNetwork(PodAddresses(directory / "leases"), f"{PREFIX}-agent"), Floor()
     network.open([CIDR.parse("10.4.0.0/16"), CIDR.parse("fd00:4::/64")], [Address.parse("172.30.0.11")])
     try:
         for number in range(pods):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from twinstack.ip import CIDR, Address
 from twinstack.linux import namespaces
-from twinstack.node.leases import Leases
 from twinstack.node.network import PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 from twinstack.node.wiring import GATEWAY_MAC
 
 PREFIX = f"tt-F-bench-{os.getpid()}"
@@ -28,7 +28,7 @@ MAC = "0a:58:00:00:00:02"
 
 def by_netlink(node: Path, directory: Path, pods: int) -> tuple[list[float], float]:
     """Seconds for each pod, and seconds a pod to take it away again."""
-    network = PodNetwork(Leases(directory), f"{PREFIX}-a")
+    network = PodNetwork(PodAddresses(directory), f"{PREFIX}-a")
     namespaces.inside(node, lambda: network.open(CIDRS, [Address.parse("172.30.0.11")]))
     times = []
     try:

@@ -28,8 +28,8 @@ from bench.proxy_sync import FAMILIES, SERVICES, Node, service_json, slice_json
 
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
-from twinstack.node.leases import Leases
 from twinstack.node.network import PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 
 PREFIX = f"tt-bench-throughput-{os.getpid()}"
 DEBIAN = Path(__file__).parents[1] / ".venv" / "debian" / "usr"
@@ -128,7 +128,7 @@ def pods(directory: Path) -> Iterator[list[Stream]]:
         stack.callback(node.close)
         services = [service_json(number) for number in range(node.size)]
         node.fill(services, [(0, family, slice_json(0, family, [1])) for family in FAMILIES])
-        network = PodNetwork(Leases(directory), f"{PREFIX}-pod")
+        network = PodNetwork(PodAddresses(directory), f"{PREFIX}-pod")
         namespaces.inside(node.path, lambda: network.open(PODS, [Address.parse("172.30.0.11")]))
         stack.callback(network.close)
         for name in ("server", "client"):

@@ -17,8 +17,8 @@ from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
 from twinstack.linux.nftables import dump
 from twinstack.node import masquerade
-from twinstack.node.leases import Leases
 from twinstack.node.network import INTERFACE_INDEX, PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 from twinstack.node.routes import PROTOCOL, NodeRoutes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -68,7 +68,7 @@ class FakeNode:
         namespaces.inside(self.path, look)
 
     def open(self) -> PodNetwork:
-        network = PodNetwork(Leases(self.root / "leases"), f"{PREFIX}-p{self.number}")
+        network = PodNetwork(PodAddresses(self.root / "leases"), f"{PREFIX}-p{self.number}")
         namespaces.inside(self.path, lambda: network.open(self.cidrs, self.ips))
         return network
 
@@ -99,7 +99,7 @@ def nodes(tmp_path: Path) -> Iterator[list[FakeNode]]:
         yield made
     finally:
         for node in made:
-            network = PodNetwork(Leases(node.root / "leases"), f"{PREFIX}-p{node.number}")
+            network = PodNetwork(PodAddresses(node.root / "leases"), f"{PREFIX}-p{node.number}")
             node.close(network)
         left = [name for name in os.listdir(namespaces.RUN_DIRECTORY) if name.startswith(PREFIX)]
         assert left == []

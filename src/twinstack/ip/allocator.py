@@ -5,7 +5,6 @@ Rules of choosing over the same scan, `first_free`:
 - `Bands.choose`: random numbers of the dynamic band, then upward from the last of them with a wrap; the static
   band is the last resort (KEP-3070). What is taken lives with the caller, so the choice needs no memory of its own.
 - `BlockAllocator`: next-fit blocks of a cluster range, one a node.
-- `AddressPool`: next-fit addresses of one block, so that a freed address rests before it is given again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from twinstack.ip.addresses import CIDR, Address
+from twinstack.ip.addresses import CIDR
 from twinstack.ip.families import IPFamily
 
 _STATIC_BAND_OFF = 16  # ranges up to this size have no static band
@@ -188,41 +187,3 @@ class BlockAllocator:
         first = (block.network - self.cidr.network) >> shift
         last = (block.last.value - self.cidr.network) >> shift
         return range(first, last + 1)
-
-
-class AddressPool:
-    """Addresses of one block, one at a time: pod leases out of a node's CIDR.
-
-    The first `reserved` addresses are never given (2: the network address and the gateway), for IPv4 the
-    broadcast address neither.
-    """
-
-    def __init__(self, cidr: CIDR, *, reserved: int = 2) -> None:
-        self.cidr = cidr
-        last = 1 if cidr.family is IPFamily.IPV4 else 0
-        self._leases = _NextFit(Span(cidr.network + reserved, max(0, cidr.size - reserved - last)))
-
-    def allocate(self) -> Address | None:
-        """The next free address, now taken; None when there is none."""
-        value = self._leases.allocate()
-        return None if value is None else Address(self.cidr.family, value)
-
-    def occupy(self, address: Address) -> None:
-        """Mark an address that is in use already, as after a restart. Raises ValueError outside the block."""
-        if not self.cidr.contains(address):
-            raise ValueError(f"{address} is not in {self.cidr}")
-        self._leases.occupy((address.value,))
-
-    def release(self, address: Address) -> None:
-        """Give an address back; one that was not taken is no error."""
-        if self.cidr.contains(address):
-            self._leases.release((address.value,))
-
-    def __contains__(self, address: Address) -> bool:
-        return self.cidr.contains(address) and address.value in self._leases
-
-    def __iter__(self) -> Iterator[Address]:
-        return (Address(self.cidr.family, value) for value in self._leases)
-
-    def __len__(self) -> int:
-        return len(self._leases)

@@ -27,6 +27,7 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _ACK_TLVS = 0x200  # the error carries attributes after the echoed header
 _ATTR_MESSAGE = 1
+_LONGEST = 1 << 16  # the kernel answers by 32 KiB at most; for a longer buffer the C library maps memory each time
 
 _HEADER = struct.Struct("=IHHII")
 _ATTR = struct.Struct("=HH")
@@ -168,7 +169,7 @@ class NetlinkSocket:
             replies: list[Reply] = []
             interrupted = False
             while True:
-                for reply_kind, reply_flags, sequence, body_part in _split(self._socket.recv(1 << 20)):
+                for reply_kind, reply_flags, sequence, body_part in _split(self._socket.recv(_LONGEST)):
                     if sequence != self._sequence:
                         continue
                     interrupted |= bool(reply_flags & DUMP_INTERRUPTED)
@@ -192,14 +193,14 @@ class NetlinkSocket:
 
     def receive(self) -> list[Reply]:
         """Read what a multicast group has sent; blocks unless the caller polled the descriptor."""
-        return [Reply(kind, flags, body) for kind, flags, _, body in _split(self._socket.recv(1 << 20))]
+        return [Reply(kind, flags, body) for kind, flags, _, body in _split(self._socket.recv(_LONGEST))]
 
     def _acknowledged(self, first: int, last: int, base: int | None = None) -> NetlinkError | None:
         """Wait for the acknowledgement of `last`, or for the error that takes its place in a batch."""
         failure: NetlinkError | None = None
         origin = first if base is None else base
         while True:
-            for kind, flags, sequence, body in _split(self._socket.recv(1 << 20)):
+            for kind, flags, sequence, body in _split(self._socket.recv(_LONGEST)):
                 if kind != _ERROR or not origin - 1 <= sequence <= last + 1:
                     continue
                 error = _failure(flags, body, sequence - origin)
@@ -213,7 +214,7 @@ class NetlinkSocket:
         """A refused batch may report several errors: throw the rest away."""
         while True:
             try:
-                self._socket.recv(1 << 20, socket.MSG_DONTWAIT)
+                self._socket.recv(_LONGEST, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
 

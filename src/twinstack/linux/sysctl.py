@@ -10,12 +10,16 @@ import os
 from collections.abc import Mapping
 
 ROOT = "/proc/sys/"
+_LONGEST = 4096
 
 
 def read(name: str) -> str:
     """The value of `net/ipv4/ip_forward` and the like. Raises OSError."""
-    with open(ROOT + name, encoding="ascii") as file:
-        return file.read().strip()
+    descriptor = os.open(ROOT + name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _LONGEST).decode("ascii").strip()
+    finally:
+        os.close(descriptor)
 
 
 def write(values: Mapping[str, str]) -> None:

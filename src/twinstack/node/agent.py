@@ -25,10 +25,10 @@ from twinstack.node import cleanup, machine, masquerade
 from twinstack.node.context import NodeContext
 from twinstack.node.hostports import HostPorts, forwards
 from twinstack.node.images.pod import Images
-from twinstack.node.leases import Leases
 from twinstack.node.lifecycle import TERMINAL, Waiting
 from twinstack.node.listening.observer import Observer
 from twinstack.node.network import Network, PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 from twinstack.node.probes.prober import Prober
 from twinstack.node.registration import PODS as PODS_A_NODE
 from twinstack.node.registration import Identity, Registration
@@ -87,7 +87,9 @@ class Agent:
         self._plugins: PluginNetwork | None = None
         self.network: Network
         if settings.plugins is None:
-            self.network = self._built_in = PodNetwork(Leases(settings.root_dir / "leases"), settings.netns_prefix)
+            self.network = self._built_in = PodNetwork(
+                PodAddresses(settings.root_dir / "leases"), settings.netns_prefix
+            )
         else:
             from twinstack.node.cni.following import NOT_INITIALIZED  # rarely needed
             from twinstack.node.cni.network import PluginNetwork

@@ -14,9 +14,9 @@ from twinstack.api import core
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
 from twinstack.node import wiring
-from twinstack.node.leases import Leases
+from twinstack.node.podaddresses import INTERFACE, PodAddresses
 
-INTERFACE, INTERFACE_INDEX = "eth0", 2
+INTERFACE_INDEX = 2
 FIRST_INDEX = 1000  # of links to pods, above those that the machine makes itself
 
 # Both families are written out: a new namespace starts IPv6 from the kernel's defaults, but IPv4 from the host's
@@ -82,8 +82,8 @@ class Network(Protocol):
 class PodNetwork:
     """Wires the pods of the node in whose namespace it is opened. Its methods block for a millisecond or two."""
 
-    def __init__(self, leases: Leases, prefix: str, run_directory: Path = namespaces.RUN_DIRECTORY) -> None:
-        self._leases = leases
+    def __init__(self, addresses: PodAddresses, prefix: str, run_directory: Path = namespaces.RUN_DIRECTORY) -> None:
+        self._addresses = addresses
         self._prefix = prefix
         self._run = run_directory
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class PodNetwork:
     def open(self, cidrs: Sequence[CIDR], node_ips: Sequence[Address]) -> None:
         """Prepare the node (the calling thread's namespace). Raises OSError."""
         sysctl.write_changed(NODE_SYSCTLS)
-        self._leases.configure(cidrs)
+        self._addresses.configure(cidrs)
         socket = netlink.NetlinkSocket(netlink.ROUTE)
         found = {link.ifindex: link for link in map(links.read_link, socket.dump(*links.link_list()))}
         self._next_index = max(FIRST_INDEX, *(index + 1 for index in found))
@@ -123,7 +123,7 @@ class PodNetwork:
 
     def addresses(self, pod_uid: str) -> list[Address]:
         """Those of an attached pod, primary family first; empty without a network."""
-        return self._leases.get(pod_uid) if namespaces.is_pinned(self.path(pod_uid)) else []
+        return self._addresses.get(pod_uid) if namespaces.is_pinned(self.path(pod_uid)) else []
 
     def attach(self, pod_uid: str) -> Attachment:
         """Give a pod a new network; one that it had is replaced, its addresses stay.
@@ -131,7 +131,7 @@ class PodNetwork:
         Raises NoFreeAddress, or OSError after which nothing but the lease is left.
         """
         with self._lock:
-            addresses = self._leases.take(pod_uid)
+            addresses = self._addresses.take(pod_uid)
             path = self.path(pod_uid)
             self._remove_remains(pod_uid, path)
             self._wire(pod_uid, path, addresses)
@@ -145,11 +145,11 @@ class PodNetwork:
         """Take a pod's network away and free its addresses. Idempotent."""
         with self._lock:
             namespaces.remove(self.path(pod_uid))
-            self._leases.give_back(pod_uid)
+            self._addresses.give_back(pod_uid)
 
     def pods(self) -> list[str]:
         """The uids of all pods with addresses."""
-        return self._leases.holders()
+        return self._addresses.holders()
 
     def _digest(self, pod_uid: str) -> str:
         return hashlib.sha256(f"{self._prefix}/{pod_uid}".encode()).hexdigest()[:8]

@@ -17,11 +17,11 @@ from twinstack.ip import Address
 from twinstack.node import environment, hostports, lifecycle, pods, security, volumes
 from twinstack.node.context import NodeContext
 from twinstack.node.environment import Addresses, ConfigError
-from twinstack.node.leases import NoFreeAddress
 from twinstack.node.lifecycle import Plan, Stop, View, Waiting
 from twinstack.node.listening import verdict
 from twinstack.node.listening.observer import Target
 from twinstack.node.network import order_by_family
+from twinstack.node.podaddresses import NoFreeAddress
 from twinstack.node.probes.actions import Subject
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.reporting import Reporter

@@ -19,8 +19,8 @@ from twinstack.linux.nftables import dump
 from twinstack.linux.nftables.objects import Table
 from twinstack.node import hostports
 from twinstack.node.hostports import Forward, HostPorts
-from twinstack.node.leases import Leases
 from twinstack.node.network import PodNetwork
+from twinstack.node.podaddresses import PodAddresses
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -111,7 +111,7 @@ def join(node: Path, client: Path) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     node, client = (namespaces.RUN_DIRECTORY / f"{PREFIX}-{name}" for name in ("node", "client"))
-    network = PodNetwork(Leases(tmp_path_factory.mktemp("leases")), PREFIX)
+    network = PodNetwork(PodAddresses(tmp_path_factory.mktemp("leases")), PREFIX)
     servers = []
     try:
         for path in (node, client):

@@ -1,72 +1,89 @@
+"""The directory of leases: one file a lease, there as a whole or not at all."""
+
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+from twinstack.ip import Address
+from twinstack.node.leases import Holder, Lease, Note, locked
 
-from twinstack.ip import CIDR
-from twinstack.node.leases import Leases, NoFreeAddress
-
-V4, V6 = CIDR.parse("10.244.1.0/24"), CIDR.parse("fd00:10:244:1::/64")
-
-
-def leases(directory: Path, *cidrs: CIDR) -> Leases:
-    made = Leases(directory)
-    made.configure(cidrs)
-    return made
+A, B = Holder("web-1", "eth0"), Holder("web_2.x", "net1")
+V4, V6 = Address.parse("10.1.0.2"), Address.parse("fd00::2")
 
 
-def texts(made: Leases, uid: str) -> list[str]:
-    return [str(address) for address in made.take(uid)]
+def test_a_lease_is_a_file_name(tmp_path: Path) -> None:
+    with locked(tmp_path / "net") as leases:
+        leases.record(Lease(A, (V6, V4)), {"netns": "/run/netns/a"})
+        leases.record(Lease(B, (Address.parse("10.1.0.3"),)), {})
+        leases.remember_last([V4])
+    assert sorted(os.listdir(tmp_path / "net")) == [
+        "lock",
+        "web-1:eth0:fd00::2,10.1.0.2",
+        "web_2.x:net1:10.1.0.3",
+    ]
+    with locked(tmp_path / "net") as leases:
+        assert leases.get(A) == Lease(A, (V6, V4))
+        assert leases.note(A) == {"netns": "/run/netns/a"}
+        assert leases.note(Holder("none", "eth0")) == {}
+        assert leases.taken == {V4, V6, Address.parse("10.1.0.3")}
+        assert leases.last() == [V4]
+        leases.forget(A)
+        leases.forget(A)
+        assert leases.taken == {Address.parse("10.1.0.3")}
+    with locked(tmp_path / "net") as leases:
+        assert [lease.holder for lease in leases] == [B]
 
 
-def test_one_address_a_family_in_the_order_of_the_blocks(tmp_path: Path) -> None:
-    assert texts(leases(tmp_path / "a", V4, V6), "p") == ["10.244.1.2", "fd00:10:244:1::2"]
-    assert texts(leases(tmp_path / "b", V6, V4), "p") == ["fd00:10:244:1::2", "10.244.1.2"]
-    assert texts(leases(tmp_path / "c", V6), "p") == ["fd00:10:244:1::2"]
+def test_other_files_are_no_leases(tmp_path: Path) -> None:
+    for name in ("x", "a:b", "a:b:c", "a:eth0:10.0.0.300", ".new"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "a:eth0:10.0.0.3").write_text("no note")
+    with locked(tmp_path) as leases:
+        assert [str(lease) for lease in leases] == ["a:eth0:10.0.0.3"]
+        assert leases.note(Holder("a", "eth0")) == {}
 
 
-def test_a_lease_outlives_the_agent(tmp_path: Path) -> None:
-    first = leases(tmp_path, V4, V6)
-    kept = first.take("p")
-    first.take("q")
-    first.give_back("q")
-    again = leases(tmp_path, V4, V6)
-    assert again.holders() == ["p"]
-    assert again.get("p") == again.take("p") == kept
-    assert not set(kept) & set(again.take("r"))
+def test_what_was_lost_is_found_again_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def recover() -> list[tuple[Lease, Note]]:
+        calls.append(1)
+        return [(Lease(A, (V4,)), {"link": "tc1"})]
+
+    for _ in range(2):
+        with locked(tmp_path / "net", recover) as leases:
+            assert leases.note(A) == {"link": "tc1"}
+    with locked(tmp_path / "net", recover) as leases:
+        leases.forget(A)
+    with locked(tmp_path / "net", recover) as leases:
+        assert list(leases) == []
+    assert calls == [1]
 
 
-def test_a_freed_address_rests(tmp_path: Path) -> None:
-    made = leases(tmp_path, V4)
-    made.take("p")
-    made.give_back("p")
-    made.give_back("p")
-    assert made.get("p") == []
-    assert texts(made, "q") == ["10.244.1.3"]
+KILLED = """
+import os, sys
+from pathlib import Path
+from twinstack.ip import Address
+from twinstack.node.leases import Holder, Lease, locked
+for number in range(2, 250):
+    with locked(Path(sys.argv[1])) as leases:
+        leases.record(Lease(Holder(f"c{number}", "eth0"), (Address.parse(f"10.1.0.{number}"),)), {"n": number})
+    os.write(1, b"%d\\n" % number)
+"""
 
 
-def test_a_lease_is_completed(tmp_path: Path) -> None:
-    leases(tmp_path, V6).take("p")
-    (tmp_path / "half").write_text("10.244.1.9\nfd00:10:2")  # killed while writing
-    made = leases(tmp_path, V4, V6)
-    assert texts(made, "p") == ["10.244.1.2", "fd00:10:244:1::2"]
-    assert texts(made, "half") == ["10.244.1.9", "fd00:10:244:1::3"]
-
-
-def test_nothing_is_taken_when_a_family_is_used_up(tmp_path: Path) -> None:
-    made = leases(tmp_path, V6, CIDR.parse("10.0.0.0/30"))
-    made.take("p")
-    for _ in range(3):
-        with pytest.raises(NoFreeAddress, match=r"no free IPv4 address is left in 10\.0\.0\.0/30"):
-            made.take("q")
-    made.give_back("p")
-    assert texts(made, "q")[1] == "10.0.0.2"
-
-
-def test_leases_of_another_block_stay(tmp_path: Path) -> None:
-    leases(tmp_path, V4).take("p")
-    made = leases(tmp_path, CIDR.parse("10.9.0.0/24"))
-    assert texts(made, "p") == ["10.244.1.2"]
-    assert texts(made, "q") == ["10.9.0.2"]
-    made.give_back("p")
+def test_a_killed_process_leaves_whole_leases_and_no_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            process.stdout.readline()
+        process.kill()
+        told = 21 + len(process.stdout.read().split())
+    with locked(tmp_path) as leases:
+        found = {lease.holder.container: leases.note(lease.holder) for lease in leases}
+    assert found.keys() >= {f"c{number}" for number in range(2, told + 1)}
+    assert all(note == {"n": int(name[1:])} for name, note in found.items())

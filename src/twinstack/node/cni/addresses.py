@@ -11,9 +11,9 @@ from twinstack.linux import links, namespaces, netlink
 from twinstack.node.cni.configuration import NAME, Configuration
 from twinstack.node.cni.errors import ALREADY_ADDED, INVALID_CONFIGURATION, NO_FREE_ADDRESS, CniError
 from twinstack.node.cni.invocation import Invocation
-from twinstack.node.cni.leases import Holder, Lease, Leases, Note, locked
 from twinstack.node.cni.ranges import RangeSet
 from twinstack.node.cni.results import IP
+from twinstack.node.leases import Holder, Lease, Leases, Note, locked
 
 
 def directory(configuration: Configuration) -> Path:
@@ -52,9 +52,7 @@ def _choose(ranges: RangeSet, leases: Leases, configuration: Configuration) -> A
     family = ranges.family
     requested = next((address for address in configuration.requested if address.family is family), None)
     if requested is None:
-        taken = {address.value for address in leases.taken if address.family is family}
-        last = next((address for address in leases.last() if address.family is family), None)
-        chosen = ranges.choose(taken.__contains__, last)
+        chosen = ranges.choose_free(leases.taken, leases.last())
         if chosen is None:
             text = f"network {configuration.name}"
             raise CniError(NO_FREE_ADDRESS, f"no free {family} address is left in {ranges}", text)
@@ -76,8 +74,7 @@ def are_exhausted(configuration: Configuration) -> RangeSet | None:
     """A set of ranges without a free address; None when all have one."""
     with locked(directory(configuration), lambda: find_in_use(configuration)) as leases:
         for ranges in configuration.sets:
-            taken = {address.value for address in leases.taken if address.family is ranges.family}
-            if ranges.choose(taken.__contains__) is None:
+            if ranges.choose_free(leases.taken, ()) is None:
                 return ranges
     return None
 

@@ -24,8 +24,8 @@ from twinstack.node.cni.errors import (
     CniError,
 )
 from twinstack.node.cni.invocation import Invocation
-from twinstack.node.cni.leases import Holder, Lease, locked
 from twinstack.node.cni.results import IP, Interface, Result, Route, decode
+from twinstack.node.leases import Holder, Lease, locked
 
 JSON = dict[str, Any]
 

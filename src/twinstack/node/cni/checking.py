@@ -12,8 +12,8 @@ from twinstack.node import wiring
 from twinstack.node.cni.configuration import Configuration
 from twinstack.node.cni.errors import INVALID_CONFIGURATION, NOT_AS_ADDED, CniError
 from twinstack.node.cni.invocation import Invocation
-from twinstack.node.cni.leases import Holder, Leases
 from twinstack.node.cni.results import Interface, Result
+from twinstack.node.leases import Holder, Leases
 
 
 def lease(leases: Leases, holder: Holder, config: Configuration) -> None:

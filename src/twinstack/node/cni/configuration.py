@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from twinstack.ip import CIDR, Address
 from twinstack.node.cni.errors import INVALID_CONFIGURATION, UNDECODABLE, UNSUPPORTED_FIELD, CniError
-from twinstack.node.cni.leases import Holder
 from twinstack.node.cni.ranges import RangeSet, parse_sets
 from twinstack.node.cni.results import Result, Route, check_version, decode
+from twinstack.node.leases import Holder
 
 NAME = "twinstack-cni"  # of the plugin: its type
 DATA = "/run/twinstack-cni"  # gone after a restart of the machine, as the networks of its containers are

@@ -24,7 +24,8 @@ from twinstack.node.cni.invocation import Invocation
 from twinstack.node.cni.lists import NetworkList
 from twinstack.node.cni.results import decode
 from twinstack.node.lifecycle import is_sidecar
-from twinstack.node.network import INTERFACE, POD_SYSCTLS, Attachment
+from twinstack.node.network import POD_SYSCTLS, Attachment
+from twinstack.node.podaddresses import INTERFACE
 
 JSON = dict[str, Any]
 

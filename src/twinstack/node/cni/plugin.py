@@ -22,8 +22,8 @@ from twinstack.node.cni.errors import (
     CniError,
 )
 from twinstack.node.cni.invocation import Invocation
-from twinstack.node.cni.leases import Holder, Note, locked
 from twinstack.node.cni.results import LATEST, VERSIONS, Result, encode
+from twinstack.node.leases import Holder, Note, locked
 
 JSON = dict[str, Any]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twinstack.ip import Address
 from twinstack.linux import links, netlink
 from twinstack.node.cni.configuration import PortMapping
-from twinstack.node.cni.leases import Holder, Lease, Note, locked
+from twinstack.node.leases import Holder, Lease, Note, locked
 
 if TYPE_CHECKING:
     from twinstack.node.hostports import Forward

@@ -5,12 +5,14 @@ The form is that of the IPAM plugin host-local, and `exclude`, a list of address
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.ip.allocator import Span, first_free, without
+
+_RESERVED = 2  # the network address and the gateway
 
 
 class Range(NamedTuple):
@@ -39,6 +41,13 @@ class Range(NamedTuple):
             spans = [part for span in spans for part in without(span, hole)]
         return cls(subnet, gateway, tuple(spans))
 
+    @classmethod
+    def whole(cls, subnet: CIDR) -> Range:
+        """All of a subnet, however small."""
+        last = 1 if subnet.family is IPFamily.IPV4 else 0  # the broadcast address
+        size = subnet.size - _RESERVED - last
+        return cls(subnet, subnet.address(1), (Span(subnet.network + _RESERVED, size),) if size > 0 else ())
+
     def gives(self, address: Address) -> bool:
         return address.family is self.subnet.family and any(span.holds(address.value) for span in self.spans)
 
@@ -62,6 +71,11 @@ class RangeSet(NamedTuple):
                 raise ValueError("ranges of a set overlap")
         return cls(families.pop(), ranges)
 
+    @classmethod
+    def whole(cls, subnet: CIDR) -> RangeSet:
+        """One subnet."""
+        return cls(subnet.family, (Range.whole(subnet),))
+
     def choose(self, taken: Callable[[int], bool], after: Address | None = None) -> Address | None:
         """The first free address behind `after`, once round; None when all are taken."""
         for span in self._from(after):
@@ -69,6 +83,11 @@ class RangeSet(NamedTuple):
             if number is not None:
                 return Address(self.family, number)
         return None
+
+    def choose_free(self, taken: Container[Address], last: Iterable[Address]) -> Address | None:
+        """`choose`, among addresses of several families: behind the one of this family that was given last."""
+        after = next((address for address in last if address.family is self.family), None)
+        return self.choose(lambda number: Address(self.family, number) in taken, after)
 
     def range_of(self, address: Address) -> Range | None:
         """The range that gives this address; None when none does."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.ip import Address, IPFamily
+from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.ip.allocator import Span, without
 from twinstack.node.cni.ranges import Range, RangeSet, parse_sets
 
@@ -32,6 +32,15 @@ def test_neither_network_nor_gateway_nor_broadcast() -> None:
     assert given_by(RangeSet.parse([{"subnet": "fd00::/125"}])) == [f"fd00::{n}" for n in range(2, 8)]
     moved = RangeSet.parse([{"subnet": "10.1.0.0/29", "gateway": "10.1.0.6"}])
     assert given_by(moved) == [f"10.1.0.{n}" for n in range(1, 6)]
+
+
+def test_all_of_a_small_subnet() -> None:
+    for subnet, expected in (
+        ("10.1.0.0/30", ["10.1.0.2"]),
+        ("fd00::/126", ["fd00::2", "fd00::3"]),
+        ("10.1.0.0/31", []),
+    ):
+        assert given_by(RangeSet.whole(CIDR.parse(subnet))) == expected
 
 
 def test_several_ranges_and_exclusions() -> None:
