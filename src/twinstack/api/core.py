@@ -190,6 +190,7 @@ class PodSpec(Struct):
     topology_spread_constraints: list[dict[str, Any]] = []
     priority: int = 0
     preemption_policy: str = ""
+    priority_class_name: str = ""
     overhead: dict[str, Any] = {}
     scheduler_name: str = ""
     scheduling_gates: list[dict[str, Any]] = []
@@ -241,6 +242,8 @@ class ContainerStatus(Struct, omit_defaults=False):
     resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     allocated_resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
+    user: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    stop_signal: str | msgspec.UnsetType = msgspec.UNSET
 
 class PodStatus(Struct):
     phase: str = ""
@@ -338,6 +341,7 @@ class NodeStatus(Struct):
     runtime_handlers: list[NodeRuntimeHandler] = []
     declared_features: list[str] = []
     images: list[ContainerImage] = []
+    features: dict[str, bool] = {}
 
 
 class Node(Object):

@@ -141,6 +141,7 @@ class Agent:
             node_resolver=_content("/etc/resolv.conf"),
             node_hosts=_content("/etc/hosts"),
             allocatable=machine.resources(str(settings.root_dir), PODS_A_NODE)[1],
+            memory=machine.memory(),
             refresh_period=settings.refresh_period,
             links=self._links.of,
             sources=SourceReader(client),

@@ -22,7 +22,8 @@ from twinstack.node.sources import SourceReader
 class NodeContext(NamedTuple):
     """`changed` is told the uid of a pod that something happened to, so that it is looked at again.
 
-    `allocatable`: what the node has. `refresh_period`: seconds in which changed ConfigMaps and Secrets are shown.
+    `allocatable`: what pods can have of the node, `memory`: what the machine has, in bytes. `refresh_period`: seconds
+    in which changed ConfigMaps and Secrets are shown.
     """
 
     client: Client
@@ -41,6 +42,7 @@ class NodeContext(NamedTuple):
     node_resolver: str
     node_hosts: str
     allocatable: Mapping[str, str]
+    memory: int
     refresh_period: float
     links: Callable[[core.Pod], list[Link]]
     sources: SourceReader

@@ -54,6 +54,11 @@ def resources(root_dir: str, pods: int) -> tuple[dict[str, str], dict[str, str]]
     return capacity, capacity | {"memory": f"{memory - RESERVED_MEMORY}Ki"}
 
 
+def memory() -> int:
+    """All that the machine has, in bytes."""
+    return _memory()["MemTotal"] << 10
+
+
 def _huge_pages() -> dict[str, str]:
     """Memory set aside for large pages, by their size. Containers cannot have them: none is offered here."""
     sizes = [int(path.name[len("hugepages-") : -len("kB")]) for path in Path(_HUGE_PAGES).glob("hugepages-*kB")]

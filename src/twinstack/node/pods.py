@@ -14,7 +14,7 @@ from twinstack.ip import Address
 from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
 from twinstack.node.listening import verdict
 from twinstack.node.listening.verdict import Finding
-from twinstack.node.runtime.base import Container, Phase
+from twinstack.node.runtime.base import Container, Phase, User
 
 _RESOURCES = ("limits", "requests")
 LOST = core.ContainerStateTerminated(
@@ -110,6 +110,10 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     status.resources = {kind: container.resources[kind] for kind in _RESOURCES if container.resources.get(kind)}
     if container.resources.get("requests"):
         status.allocated_resources = container.resources["requests"]
+    if latest.user is not None:
+        status.user = {"linux": _user_status(latest.user)}
+    if (container.lifecycle or {}).get("stopSignal"):  # as long as the field is young, only those show it who set it
+        status.stop_signal = (container.lifecycle or {})["stopSignal"]
     if previous is not None:
         status.last_state = core.ContainerState(terminated=_terminated(previous))
     if latest.phase is Phase.RUNNING:
@@ -134,6 +138,10 @@ def _mount_status(mount: Mapping[str, Any]) -> dict[str, Any]:
     """Mounts below one that is read-only may be written to: what is asked for otherwise is refused."""
     shown: dict[str, Any] = {"name": mount["name"], "mountPath": mount["mountPath"]}
     return shown | {"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else shown
+
+
+def _user_status(user: User) -> dict[str, Any]:
+    return {"uid": user.user, "gid": user.group, "supplementalGroups": user.all_groups}
 
 
 def _works_once(container: core.Container, pod: core.Pod) -> bool:

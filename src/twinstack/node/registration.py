@@ -29,6 +29,7 @@ LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 REPORT_EVERY = 300.0
 FIRST_PAUSE = 0.05  # seconds before a repetition; doubles up to RENEW_EVERY
 _HANDLER = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
+_FEATURES = {"supplementalGroupsPolicy": True}
 PODS = 110  # what a node takes, as kubelet's default
 IMAGES, NAMES = 50, 5  # that a Node shows, and of each
 
@@ -159,6 +160,7 @@ class Registration:
             images=_shown(self._images()),
             runtime_handlers=[core.NodeRuntimeHandler(features=_HANDLER)],
             declared_features=machine.FEATURES,
+            features=_FEATURES,
         )
 
     def _ready(self) -> Condition:
@@ -225,6 +227,7 @@ def status_patch(node: core.Node, wanted: core.NodeStatus, *, beat: bool) -> JSO
         ("images", "images"),
         ("runtime_handlers", "runtimeHandlers"),
         ("declared_features", "declaredFeatures"),
+        ("features", "features"),
     ):
         if getattr(known, field) != getattr(wanted, field):
             status[name] = getattr(wanted, field)

@@ -44,6 +44,7 @@ def resolve(pod: core.Pod, container: core.Container, image_user: str = "") -> S
         user=None if user is None else int(user),
         group=None if group is None else int(group),
         groups=tuple(groups),
+        strict_groups=general.get("supplementalGroupsPolicy") == "Strict",
         capabilities=_capabilities(own.get("capabilities") or {}, privileged),
         privileged=privileged,
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,

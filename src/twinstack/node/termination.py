@@ -23,12 +23,28 @@ LAST_CHANCE = 2.0  # seconds between the signal and SIGKILL, whatever the grace
 log = logging.getLogger(__name__)
 
 
-def stop_signal(container: core.Container) -> int:
-    """lifecycle.stopSignal (KEP-4960), or SIGTERM."""
-    name = (container.lifecycle or {}).get("stopSignal") or "SIGTERM"
-    base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
-    number = getattr(signal, base, signal.SIGTERM)
-    return int(number) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
+def stop_signal(container: core.Container | None, of_image: str) -> int:
+    """lifecycle.stopSignal (KEP-4960), or what the image says, or SIGTERM."""
+    own = ((container.lifecycle if container is not None else None) or {}).get("stopSignal")
+    for name in filter(None, (own, of_image)):
+        number = signal_number(name)
+        if number is not None:
+            return number
+        log.warning("unknown signal %r: SIGTERM is sent instead", name)
+    return signal.SIGTERM
+
+
+def signal_number(name: str) -> int | None:
+    """As images name signals: `SIGQUIT`, `quit`, `3`, `SIGRTMIN+3`; None for others."""
+    if name.isdecimal():
+        number = int(name)
+    else:
+        base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
+        known = signal.Signals.__members__.get(f"SIG{base.upper().removeprefix('SIG')}")
+        if known is None or (sign and not offset.isdecimal()):
+            return None
+        number = known + int(f"{sign}{offset or 0}")
+    return number if 0 < number <= signal.SIGRTMAX else None
 
 
 def order(pod: core.Pod, running: Sequence[Container]) -> dict[ContainerKey, list[ContainerKey]]:
@@ -76,7 +92,7 @@ class Termination:
     ) -> bool:
         """Stop a container within `grace` seconds; False when that is under way, and at most hastened.
 
-        Without a subject there is no hook, and the signal is SIGTERM: nothing is known of its pod any more.
+        Without a subject there is no hook, and the signal is the image's: nothing is known of its pod any more.
         """
         now = asyncio.get_running_loop().time()
         known = self._stops.get(key)
@@ -99,7 +115,7 @@ class Termination:
         ended = asyncio.ensure_future(self._runtime.wait(key))
         try:
             await self._prepare(stop, subject, after, ended)
-            number = stop_signal(subject.container) if subject is not None else signal.SIGTERM
+            number = stop_signal(subject.container if subject is not None else None, self._image_signal(key))
             loop = asyncio.get_running_loop()
             stop.deadline = max(stop.deadline, loop.time() + LAST_CHANCE)
             self._runtime.kill(key, number)
@@ -109,6 +125,9 @@ class Termination:
         finally:
             ended.cancel()
             self._stops.pop(key, None)
+
+    def _image_signal(self, key: ContainerKey) -> str:
+        return next((run.stop_signal for run in self._runtime.containers(key.pod_uid) if run.key == key), "")
 
     async def _prepare(
         self, stop: _Stop, subject: Subject | None, after: Sequence[ContainerKey], ended: asyncio.Future[None]

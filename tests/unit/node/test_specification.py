@@ -9,8 +9,8 @@ import pytest
 from twinstack.linux import cgroups
 from twinstack.linux.capabilities import DEFAULT, NAMES
 from twinstack.node.runtime import accounts, seccomp
-from twinstack.node.runtime.base import Limits
-from twinstack.node.runtime.specification import Blueprint, Shown, User, configuration, further_process
+from twinstack.node.runtime.base import Limits, User
+from twinstack.node.runtime.specification import Blueprint, Shown, configuration, further_process
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/:/bin/false\n"
 GROUP = "root:x:0:\nwww:x:34:\nlogs:x:40:web,other\n"
@@ -42,6 +42,12 @@ def test_limits() -> None:
     assert configuration(blueprint())["linux"]["resources"].keys() == {"devices"}
 
 
+def test_whose_processes_the_kernel_kills_first() -> None:
+    made = configuration(blueprint(oom_score_adj=-997, user=User(1, 2, (3,))))["process"]
+    assert made["oomScoreAdj"] == further_process(made, ["ls"], terminal=False)["oomScoreAdj"] == -997
+    assert made["user"] == {"uid": 1, "gid": 2, "additionalGids": [2, 3]}
+
+
 def test_mounts_come_after_what_covers() -> None:
     made = configuration(blueprint(covers=["/tmp"], shown=[Shown("/a", "/tmp/a", read_only=True)]))
     assert [mount["destination"] for mount in made["mounts"]][-2:] == ["/tmp", "/tmp/a"]
@@ -70,15 +76,18 @@ def test_system_calls_follow_capabilities() -> None:
     [
         ("", None, None, (), User(0, 0)),
         ("web", None, None, (), User(33, 34, (40,))),
-        ("web:root", None, None, (), User(33, 0)),
+        ("web:root", None, None, (), User(33, 0, (40,))),
         ("7:8", None, None, (), User(7, 8)),
         ("web", 1000, None, (5,), User(1000, 0, (5,))),
-        ("", 33, None, (34, 41), User(33, 34, (41, 40))),
+        ("", 33, None, (34, 41), User(33, 34, (40, 41))),
         ("", 33, 1, (), User(33, 1, (40,))),
     ],
 )
 def test_users(named: str, user: int | None, group: int | None, groups: tuple[int, ...], found: User) -> None:
     assert accounts.resolve(named, user, group, groups, PASSWD, GROUP) == found
+    strict = accounts.resolve(named, user, group, groups, PASSWD, GROUP, strict=True)
+    assert strict == found._replace(groups=tuple(n for n in groups if n != found.group))
+    assert strict.all_groups[0] == found.group  # the kernel is given it, too
 
 
 def test_users_that_an_image_does_not_have() -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twinstack.node.runtime.specification import User
+from twinstack.node.runtime.base import User
 
 
 def resolve(
-    named: str, user: int | None, group: int | None, groups: Sequence[int], passwd: str, group_file: str
+    named: str,
+    user: int | None,
+    group: int | None,
+    groups: Sequence[int],
+    passwd: str,
+    group_file: str,
+    *,
+    strict: bool = False,
 ) -> User:
     """Whom a container runs as: `user` and `group` of its pod, or else `named`, `USER[:GROUP]` of its image.
 
-    `groups` come on top of those that the image gives the user. Raises ValueError in the words of container engines.
+    `groups` come on top of those that the image gives the user, or are all there are if `strict`
+    (supplementalGroupsPolicy, KEP-3619). Raises ValueError in the words of container engines.
     """
     user_text, _, group_text = named.partition(":") if user is None else (str(user), "", "")
     entries = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 6]
@@ -24,9 +32,10 @@ def resolve(
     number = int(entry[2]) if entry else int(user_text)
     if group is None:
         group = _group(group_text, memberships) if group_text else int(entry[3]) if entry else 0
-    further = dict.fromkeys(groups)
-    if entry and not group_text:
+    further: dict[int, None] = {}
+    if entry and not strict:
         further |= {int(m[2]): None for m in memberships if entry[0] in m[3].split(",")}
+    further |= dict.fromkeys(groups)
     further.pop(group, None)
     return User(number, group, tuple(further))
 

@@ -40,8 +40,22 @@ class Mount(NamedTuple):
 
 class Security(NamedTuple):
     """Whom the container runs as and what it may do (v1 SecurityContext, resolved).
+class User(NamedTuple):
+    """Whom a program runs as, in numbers. `groups`: the supplementary ones besides `group`."""
 
-    Without a user or group it is what the image says. `seccomp`: RuntimeDefault, Unconfined, or a profile's file.
+    user: int
+    group: int
+    groups: tuple[int, ...] = ()
+
+    @property
+    def all_groups(self) -> list[int]:
+        """The supplementary groups as the kernel is given them: a container that drops its group keeps no other."""
+        return [self.group, *self.groups]
+
+
+
+    Without a user or group it is what the image says. `strict_groups`: the image gives the user no further groups
+    (supplementalGroupsPolicy). `seccomp`: RuntimeDefault, Unconfined, or a profile's file.
     """
 
     user: int | None = None
@@ -49,6 +63,7 @@ class Security(NamedTuple):
     groups: tuple[int, ...] = ()
     capabilities: frozenset[str] = frozenset()
     privileged: bool = False
+    strict_groups: bool = False
     no_new_privileges: bool = False
     read_only_root: bool = False
     seccomp: str = "RuntimeDefault"
@@ -56,6 +71,9 @@ class Security(NamedTuple):
 
 class Limits(NamedTuple):
     """What a container may use: memory in bytes, CPU in thousandths, processes; and its shares of CPU when that runs
+FEWEST_SHARES, MOST_SHARES = 2, 262144  # of the cpu controller
+
+
     short. Zero: no limit."""
 
     memory: int = 0
@@ -84,6 +102,7 @@ class ContainerConfig(NamedTuple):
     arguments: Sequence[str] = ()  # what follows the command, or the image's entrypoint without one
     target: ContainerKey | None = None
 
+    oom_score_adj: int = 0  # how soon the kernel kills it when memory runs out, -1000 to 1000 (proc(5))
 
 class SandboxConfig(NamedTuple):
     """`network` is the path of the pod's network namespace; None leaves the pod in the node's own.
@@ -112,7 +131,10 @@ class Phase(enum.Enum):
 
 
 class Container(NamedTuple):
-    """What the runtime knows about one container. Times are Unix seconds, 0 where not yet known."""
+    """What the runtime knows about one container. Times are Unix seconds, 0 where not yet known.
+
+    `user`: whom it runs as; None for one of an earlier release's agent. `stop_signal`: as its image names it.
+    """
 
     key: ContainerKey
     phase: Phase
@@ -126,6 +148,8 @@ class Container(NamedTuple):
     message: str = ""
 
 
+    user: User | None = None
+    stop_signal: str = ""
 class CreateError(Exception):
     """A container cannot be made as it is wanted; the text is for its owner."""
 

@@ -35,8 +35,9 @@ class Bundler:
         self._place = place
         self._machine = platform.machine()
         self._open_files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        self._least_score = _least_score()
 
-    def make(self, config: ContainerConfig, image: Image, created_at: float, first: Process | None) -> None:
+    def make(self, config: ContainerConfig, image: Image, created_at: float, first: Process | None) -> Record:
         """Blocks for some milliseconds. `first`: of the processes that it is among. Raises CreateError, OSError."""
         directory = self._layout.container(config.key)
         directory.path.mkdir(parents=True, exist_ok=True)
@@ -47,12 +48,17 @@ class Bundler:
         try:
             wanted = self._blueprint(config, image, root, first)
             (directory.path / "config.json").write_text(json.dumps(configuration(wanted)))
-            last_words = config.last_words_from_log
-            directory.write_record(Record(config.image, image.reference, created_at, last_words, _options(config)))
+            record = Record(
+                *(config.image, image.reference, created_at, config.last_words_from_log, _options(config)),
+                user=wanted.user,
+                stop_signal=image.config.stop_signal,
+            )
+            directory.write_record(record)
         except BaseException:
             root.remove()
             directory.remove()
             raise
+        return record
 
     def monitor(self, engine: Engine, directory: ContainerDirectory) -> list[str]:
         """conmon's words for a container that has been made. Raises OSError."""
@@ -72,7 +78,8 @@ class Bundler:
         groups = root.read("etc/group")
         try:
             user = accounts.resolve(
-                own.user, security.user, security.group, security.groups, root.read("etc/passwd"), groups
+                *(own.user, security.user, security.group, security.groups, root.read("etc/passwd"), groups),
+                strict=security.strict_groups,
             )
         except ValueError as error:
             raise CreateError(str(error)) from error
@@ -99,6 +106,7 @@ class Bundler:
             seccomp=self._seccomp(security),
             host_devices=host_devices() if security.privileged else (),
             open_files=self._open_files,
+            oom_score_adj=max(config.oom_score_adj, self._least_score),
         )
 
     def _namespaces(self, config: ContainerConfig, sandbox: SandboxDirectory, first: Process | None) -> dict[str, str]:
@@ -162,6 +170,14 @@ def _capabilities(security: Security) -> frozenset[str]:
     """All that there are, for one who asked for all, are those that the agent has itself."""
     wanted = security.capabilities
     return wanted & capabilities.effective() if len(wanted) == len(capabilities.NAMES) else wanted
+
+
+def _least_score() -> int:
+    """The lowest oom_score_adj that the agent may give: without CAP_SYS_RESOURCE no lower one than its own."""
+    if "SYS_RESOURCE" in capabilities.effective():
+        return -1000
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
 
 
 def host_devices() -> list[Device]:

@@ -26,17 +26,19 @@ from twinstack.node.runtime.base import (
     Container,
     ContainerConfig,
     ContainerKey,
+    FEWEST_SHARES,
     CreateError,
     Exited,
     Phase,
     SandboxConfig,
     Session,
+    Limits,
     StartError,
 )
 from twinstack.node.runtime.bundle import WEAK, Bundler
 from twinstack.node.runtime.children import PATIENCE, RuntimeFailure
 from twinstack.node.runtime.overlay import RootDirectory
-from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Exit, Layout, Running
+from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Exit, Layout, Record, Running
 from twinstack.node.runtime.sandbox import SandboxDirectory
 
 CONCURRENT_STARTS = 4  # a start is a burst of CPU
@@ -45,6 +47,7 @@ LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stand for last words, as kube
 ROTATION = 10.0  # seconds between looks at the size of logs (kubelet containerLogMonitorInterval)
 # Reaps what other containers of the pod leave behind, as the first process of their PID namespace.
 _FIRST = ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 2147483647 & wait; done"]
+INFRASTRUCTURE_SCORE = -998  # oom_score_adj of the first process of shared processes, as of a pause process
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +156,10 @@ class OCIRuntime:
         key = ContainerKey(uid, INFRASTRUCTURE, 0)
         await self.remove(key)
         image = next((name for name in (BUSYBOX, HOST) if self.has_image(name)), HOST)
-        config = ContainerConfig(key, image, _FIRST, {}, "/", [], WEAK, "")
+        limits = Limits(shares=FEWEST_SHARES)
+        config = ContainerConfig(
+            key, image, _FIRST, {}, "/", [], WEAK, "", limits=limits, oom_score_adj=INFRASTRUCTURE_SCORE
+        )
         await self.create(config)
         try:
             await self.start(key)
@@ -176,12 +182,11 @@ class OCIRuntime:
         image = self._images.find(config.image)
         if image is None:
             raise CreateError(f'image "{config.image}" not found')
-        container = Container(config.key, Phase.CREATED, config.image, image.reference, time.time())
         first = self._first.get(ContainerKey(config.key.pod_uid, INFRASTRUCTURE, 0))
         if first is None and config.target is not None:
             first = self._first.get(config.target)
         try:
-            await asyncio.to_thread(self._bundler.make, config, image, container.created_at, first)
+            record = await asyncio.to_thread(self._bundler.make, config, image, time.time(), first)
         except OSError as error:
             raise CreateError(error.strerror or str(error)) from error
         self._put(container)
@@ -189,6 +194,7 @@ class OCIRuntime:
 
     async def start(self, key: ContainerKey) -> Container:
         directory = self._layout.container(key)
+        container = _created(config.key, record)
         async with self._starts:
             lock = directory.lock()
             if lock is None:
@@ -332,7 +338,7 @@ class OCIRuntime:
             return
         record, running, end = found
         key = directory.key
-        container = Container(key, Phase.CREATED, record.image, record.image_id, record.created_at)
+        container = _created(key, record)
         if end is not None:
             self._put(_exited(container, directory, end))
         elif running is not None:
@@ -373,3 +379,11 @@ def _last_of_log(directory: ContainerDirectory) -> str:
         return b"".join(reader.read())[-LAST_BYTES:].decode(errors="replace")
     finally:
         reader.close()
+def _created(key: ContainerKey, record: Record) -> Container:
+    return Container(
+        *(key, Phase.CREATED, record.image, record.image_id, record.created_at),
+        user=record.user,
+        stop_signal=record.stop_signal,
+    )
+
+

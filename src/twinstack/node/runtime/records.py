@@ -17,7 +17,7 @@ import msgspec
 
 from twinstack.linux import cgroups
 from twinstack.linux.processes import Process
-from twinstack.node.runtime.base import ContainerKey
+from twinstack.node.runtime.base import ContainerKey, User
 
 TERMINATION_MESSAGE_SIZE = 4096  # bytes that a status shows
 KILLED = 137
@@ -36,6 +36,8 @@ class Record(msgspec.Struct):
     created_at: float
     last_words_from_log: bool = False
     options: list[str] = []  # of its conmon
+    user: User | None = None
+    stop_signal: str = ""  # of the image
 
 
 class Running(NamedTuple):

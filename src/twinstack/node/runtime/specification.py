@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from twinstack.node.runtime.base import Limits
+from twinstack.node.runtime.base import Limits, User
 
 VERSION = "1.0.2"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,14 +30,6 @@ LOCKED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigge
 OPEN_FILES = 1 << 20  # RLIMIT_NOFILE, where the agent's own allows it
 _PERIOD = 100_000  # microseconds in which a CPU limit counts
 _SMALLEST_QUOTA = 1_000
-
-
-class User(NamedTuple):
-    """Whom the program runs as, in numbers."""
-
-    user: int
-    group: int
-    groups: tuple[int, ...] = ()
 
 
 class Shown(NamedTuple):
@@ -83,6 +75,7 @@ class Blueprint(NamedTuple):
     seccomp: Mapping[str, Any] | None = None
     host_devices: Sequence[Device] = ()
     open_files: int = OPEN_FILES
+    oom_score_adj: int = 0
 
 
 def configuration(wanted: Blueprint) -> dict[str, Any]:
@@ -121,10 +114,11 @@ def process(wanted: Blueprint) -> dict[str, Any]:
         "user": {
             "uid": wanted.user.user,
             "gid": wanted.user.group,
-            "additionalGids": list(wanted.user.groups),
+            "additionalGids": wanted.user.all_groups,
         },
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
         "noNewPrivileges": wanted.no_new_privileges,
+        "oomScoreAdj": wanted.oom_score_adj,
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": wanted.open_files, "soft": wanted.open_files}],
     }
 
@@ -183,7 +177,7 @@ def _resources(wanted: Blueprint) -> dict[str, Any]:
     limits = wanted.limits
     found: dict[str, Any] = {"devices": [{"allow": wanted.privileged, "access": "rwm"}]}
     if limits.memory:
-        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if wanted.swap_limited else {})
+        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if swap_limited else {})
     cpu: dict[str, int] = {}
     if limits.shares:
         cpu["shares"] = limits.shares
