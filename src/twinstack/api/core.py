@@ -115,6 +115,7 @@ class Container(Struct):
     env: list[EnvVar] = []
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
+    resize_policy: list[dict[str, Any]] = []
     volume_mounts: list[dict[str, Any]] = []
     volume_devices: list[dict[str, Any]] = []
     readiness_probe: dict[str, Any] | None = None
@@ -189,8 +190,8 @@ class PodSpec(Struct):
     affinity: dict[str, Any] | None = None
     topology_spread_constraints: list[dict[str, Any]] = []
     priority: int = 0
-    preemption_policy: str = ""
     priority_class_name: str = ""
+    preemption_policy: str = ""
     overhead: dict[str, Any] = {}
     scheduler_name: str = ""
     scheduling_gates: list[dict[str, Any]] = []
@@ -241,9 +242,9 @@ class ContainerStatus(Struct, omit_defaults=False):
     volume_mounts: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     allocated_resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
     user: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     stop_signal: str | msgspec.UnsetType = msgspec.UNSET
+
 
 class PodStatus(Struct):
     phase: str = ""
@@ -340,8 +341,8 @@ class NodeStatus(Struct):
     node_info: NodeSystemInfo = msgspec.field(default_factory=NodeSystemInfo)
     runtime_handlers: list[NodeRuntimeHandler] = []
     declared_features: list[str] = []
-    images: list[ContainerImage] = []
     features: dict[str, bool] = {}
+    images: list[ContainerImage] = []
 
 
 class Node(Object):

@@ -35,6 +35,10 @@ class Engine(NamedTuple):
         if self.knows(identity):
             children.call(self.command("delete", "--force", identity))
 
+    def update(self, identity: str, resources: Path) -> None:
+        """Hold a running container to what the file, LinuxResources, says. Blocks. Raises RuntimeFailure."""
+        children.call(self.command("update", f"--resources={resources}", identity))
+
     def knows(self, identity: str) -> bool:
         return (self.state / identity).exists()
 
