@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.e2e.cluster import Cluster, until
 
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.linux.addresses import settle
 
 PREFIX = f"tt-h-egress-{os.getpid()}"
 MACHINE, ROUTER = (namespaces.RUN_DIRECTORY / f"{PREFIX}-{name}" for name in ("machine", "router"))
@@ -44,10 +45,11 @@ for address in sys.argv[2:]:
 """
 
 
-def request(*messages: bytes) -> None:
+def request(*messages: bytes, usable: Sequence[Address] = ()) -> None:
     route = netlink.NetlinkSocket(netlink.ROUTE)
     try:
         route.request(messages)
+        settle(route, usable)
     finally:
         route.close()
 
@@ -65,11 +67,11 @@ def outside() -> Iterator[ExitStack]:
         for path, own in ((MACHINE, MACHINE_IPS), (ROUTER, ROUTER_IPS)):
             up = [links.link_up(links.LOOPBACK), links.link_up(ETH0)]
             up += [links.add_address(ETH0, ip, WIRE[ip.family]) for ip in own]
-            namespaces.inside(path, lambda up=up: request(*up))  # type: ignore[misc]
+            namespaces.inside(path, lambda up=up, own=own: request(*up, usable=own))  # type: ignore[misc]
         ways = [links.add_route(None, ETH0, family=ip.family, via=ip) for ip in ROUTER_IPS]
         namespaces.inside(MACHINE, lambda: request(*ways))
         there = [links.add_address(links.LOOPBACK, ip, ip.family.bits) for ip in OUTSIDE]
-        namespaces.inside(ROUTER, lambda: request(*there))
+        namespaces.inside(ROUTER, lambda: request(*there, usable=OUTSIDE))
         for ip in OUTSIDE:
             serve(stack, ROUTER, ip)
         yield stack

@@ -14,7 +14,7 @@ import pytest
 from twinstack.api.core import Node, NodeAddress, NodeSpec, NodeStatus
 from twinstack.api.meta import ObjectMeta
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.linux import addresses, links, namespaces, netlink, sysctl
 from twinstack.linux.nftables import dump
 from twinstack.node import masquerade
 from twinstack.node.network import INTERFACE_INDEX, PodNetwork
@@ -53,6 +53,7 @@ class FakeNode:
             route = netlink.NetlinkSocket(netlink.ROUTE)
             route.request([links.link_up(1), links.link_up(2)])
             route.request([links.add_address(2, ip, 24 if ip.family is IPFamily.IPV4 else 64) for ip in self.ips])
+            addresses.settle(route, self.ips)
             route.close()
 
         namespaces.inside(self.path, setup)

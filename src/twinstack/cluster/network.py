@@ -18,7 +18,7 @@ from pathlib import Path
 
 from twinstack.cluster.configuration import NODE_NETWORK, ClusterConfiguration
 from twinstack.cluster.state import ClusterPaths
-from twinstack.linux import links, namespaces, netlink, policyrouting, sysctl
+from twinstack.linux import addresses, links, namespaces, netlink, policyrouting, sysctl
 
 _BRIDGE = 2  # index of br0 in the switch
 _ETH0 = 2  # index of eth0 in a node
@@ -73,7 +73,7 @@ def remove(paths: ClusterPaths) -> None:
 
 def _ensure_switch(configuration: ClusterConfiguration, path: Path) -> netlink.NetlinkSocket:
     """A route socket inside the switch."""
-    addresses = [
+    own = [
         links.add_address(_BRIDGE, address, NODE_NETWORK[address.family].prefix)
         for address in configuration.switch_addresses
     ]
@@ -81,7 +81,8 @@ def _ensure_switch(configuration: ClusterConfiguration, path: Path) -> netlink.N
     def complete(*links_first: bytes) -> netlink.NetlinkSocket:
         socket = netlink.NetlinkSocket(netlink.ROUTE)
         try:
-            socket.request([*links_first, *addresses])
+            socket.request([*links_first, *own])
+            addresses.settle(socket, configuration.switch_addresses)
         except BaseException:
             socket.close()
             raise
@@ -146,6 +147,7 @@ def _address(configuration: ClusterConfiguration, index: int) -> None:
     socket = netlink.NetlinkSocket(netlink.ROUTE)
     try:
         socket.request(messages)
+        addresses.settle(socket, configuration.node_addresses(index))
     finally:
         socket.close()
 

@@ -21,7 +21,7 @@ LOOPBACK = 1  # the index of lo in every namespace
 
 _NODAD = 0x02  # IFA_F_NODAD: without it bind() waits one to two seconds for duplicate detection
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_TABLE_MAIN, _UNICAST = 254, 1
+_TABLE_MAIN, _UNICAST, _LOCAL = 254, 1, 2
 STATIC = 4  # RTPROT_STATIC: who put a route there, if nobody wants to find it again
 _ONLINK = 4
 _PERMANENT = 0x80
@@ -218,6 +218,11 @@ def route_to(address: Address) -> tuple[int, bytes]:
     """What to get for the route that a packet to an address takes. Refused with ENETUNREACH when there is none."""
     body = struct.pack("=BBBBBBBBI", address.family.af, address.family.bits, 0, 0, 0, 0, 0, 0, 0)
     return GETROUTE, body + attr(1, address.packed)
+
+
+def is_local(reply: Reply) -> bool:
+    """Whether the route of `route_to` leads to this namespace itself."""
+    return reply.body[7] == _LOCAL
 
 
 def read_way_out(reply: Reply) -> int:

@@ -24,7 +24,7 @@ from twinstack.client import kubeconfig
 from twinstack.client.rest import MERGE, Client
 from twinstack.cluster.policy import manifest
 from twinstack.ip import Address
-from twinstack.linux import links, namespaces, netlink
+from twinstack.linux import addresses, links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
 from twinstack.pki.ca import CertificateAuthority
 from twinstack.pki.signatures import new_key
@@ -268,6 +268,7 @@ def _addresses() -> None:
     route = netlink.NetlinkSocket(netlink.ROUTE)
     parsed = [Address.parse(text) for text in (*NODE_IPS, *SERVER_IPS)]
     route.request([links.link_up(1), *(links.add_address(1, ip, ip.family.bits) for ip in parsed)])
+    addresses.settle(route, parsed)
     route.close()
 
 

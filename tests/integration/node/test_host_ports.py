@@ -15,6 +15,7 @@ import pytest
 
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import conntrack, links, namespaces, netlink, sysctl
+from twinstack.linux.addresses import settle
 from twinstack.linux.nftables import dump
 from twinstack.linux.nftables.objects import Table
 from twinstack.node import hostports
@@ -91,6 +92,7 @@ def join(node: Path, client: Path) -> None:
             lengths = {IPFamily.IPV4: 24, IPFamily.IPV6: 64}
             added = [links.add_address(10, ip, lengths[ip.family]) for ip in given]
             route.request([links.link_up(1), links.link_up(10), *added])
+            settle(route, given)
             route.close()
 
         return work

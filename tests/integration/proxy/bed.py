@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import links, namespaces
+from twinstack.linux.addresses import settle
 from twinstack.linux.netlink import ROUTE, NetlinkSocket
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.writer import remove_tables
@@ -130,6 +131,7 @@ class Bed:
                     link.ifindex for link in map(links.read_link, route.dump(*links.link_list())) if link.name == name
                 )
                 route.request([_address(index, text) for text in near.values()])
+                settle(route, map(Address.parse, near.values()))
                 return index
             finally:
                 os.close(descriptor)
@@ -139,6 +141,7 @@ class Bed:
             route = NetlinkSocket(ROUTE)
             try:
                 route.request([links.link_up(2), *(_address(2, text) for each in far for text in each.values())])
+                settle(route, [Address.parse(text) for each in far for text in each.values()])
                 gateways = [(family, Address.parse(text)) for family, text in near.items()]
                 route.request([links.add_route(None, 2, family=family, via=via) for family, via in gateways])
             finally:

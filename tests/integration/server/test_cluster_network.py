@@ -17,7 +17,7 @@ import uvloop
 
 from twinstack.api.resources import Resource
 from twinstack.ip import Address
-from twinstack.linux import links, namespaces, netlink
+from twinstack.linux import addresses, links, namespaces, netlink
 from twinstack.pki.ca import CertificateAuthority
 from twinstack.server import listeners
 from twinstack.server.authentication import certificate_user
@@ -45,6 +45,7 @@ def namespace() -> Iterator[Path]:
         route = netlink.NetlinkSocket(netlink.ROUTE)
         lengths = [(address, address.family.bits) for address in NODE]
         route.request([links.link_up(1), *(links.add_address(1, address, length) for address, length in lengths)])
+        addresses.settle(route, NODE)
         route.close()
 
     namespaces.create(path, setup)

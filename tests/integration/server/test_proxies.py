@@ -16,7 +16,7 @@ import uvloop
 
 from twinstack.api.resources import Resource
 from twinstack.ip import Address
-from twinstack.linux import links, namespaces, netlink
+from twinstack.linux import addresses, links, namespaces, netlink
 from twinstack.server import listeners
 from twinstack.server.authentication import certificate_user
 from twinstack.server.egress import Egress
@@ -41,6 +41,7 @@ def namespace() -> Iterator[Path]:
     def setup() -> None:
         route = netlink.NetlinkSocket(netlink.ROUTE)
         route.request([links.link_up(1), *(links.add_address(1, each, each.family.bits) for each in (V4, V6))])
+        addresses.settle(route, (V4, V6))
         route.close()
 
     namespaces.create(path, setup)

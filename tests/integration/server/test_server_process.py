@@ -15,7 +15,7 @@ import pytest
 from tests.server_process import KUBECTL, Server
 
 from twinstack.ip import Address
-from twinstack.linux import links, namespaces, netlink
+from twinstack.linux import addresses, links, namespaces, netlink
 from twinstack.pki.ca import CertificateAuthority
 
 NODE_NETWORK = [Address.parse("172.30.0.1"), Address.parse("fd00:30::1")]
@@ -109,6 +109,7 @@ def test_listens_inside_a_clusters_namespace(tmp_path: Path) -> None:
     def setup() -> None:
         route = netlink.NetlinkSocket(netlink.ROUTE)
         route.request([links.link_up(1), *(links.add_address(1, each, each.family.bits) for each in NODE_NETWORK)])
+        addresses.settle(route, NODE_NETWORK)
         route.close()
 
     namespaces.create(path, setup)

@@ -16,6 +16,7 @@ from typing import Any
 
 from twinstack.ip import Address, IPFamily
 from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.linux.addresses import settle
 from twinstack.node.cni.install import install
 
 ROOT = Path(__file__).parents[4]
@@ -138,6 +139,7 @@ def _furnish() -> None:
     route = netlink.NetlinkSocket(netlink.ROUTE)
     parsed = [Address.parse(text) for text in NODE_IPS]
     route.request([links.link_up(1), *(links.add_address(1, ip, ip.family.bits) for ip in parsed)])
+    settle(route, parsed)
     route.close()
 
 
