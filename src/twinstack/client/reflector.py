@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
@@ -154,28 +154,31 @@ class Reflector(ABC, Generic[T]):
 
     async def _watch_list(self) -> None:
         seen: set[str] | None = set()
-        async with asyncio.timeout(INITIAL_STATE) as deadline, aclosing(self._stream("", initial=True)) as events:
-            async for event in events:
-                if seen is None:
-                    self._apply(event)
-                elif event.ends_initial_events:
-                    deadline.reschedule(None)
-                    self._complete(seen, event.object.metadata.resource_version)
-                    seen = None
-                elif event.type == "DELETED":
-                    seen.discard(event.object.key)
-                    self.gone(event.object)
-                elif event.type != "BOOKMARK":
-                    seen.add(event.object.key)
-                    self.put(event.object)
+        async with asyncio.timeout(INITIAL_STATE) as deadline, aclosing(self._stream("", initial=True)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if seen is None:
+                        self._apply(event)
+                    elif event.type == "BOOKMARK":
+                        if event.ends_initial_events:
+                            deadline.reschedule(None)
+                            self._complete(seen, event.object.metadata.resource_version)
+                            seen = None
+                    elif event.type == "DELETED":
+                        seen.discard(event.object.key)
+                        self.gone(event.object)
+                    else:
+                        seen.add(event.object.key)
+                        self.put(event.object)
 
     async def _consume(self, version: str) -> None:
-        async with aclosing(self._stream(version, initial=False)) as events:
-            async for event in events:
-                self._apply(event)
+        async with aclosing(self._stream(version, initial=False)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    self._apply(event)
 
-    def _stream(self, version: str, *, initial: bool) -> AsyncGenerator[WatchEvent[T], None]:
-        return self._client.watch(
+    def _stream(self, version: str, *, initial: bool) -> AsyncGenerator[Iterator[WatchEvent[T]], None]:
+        return self._client.watch_batches(
             self.kind,
             self._namespace,
             resource_version=version,

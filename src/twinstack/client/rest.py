@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -156,7 +156,7 @@ class Client:
             await asyncio.sleep(pause)
         raise status_error(status, answer)
 
-    async def watch(
+    async def watch_batches(
         self,
         kind: Kind[T],
         namespace: str = "",
@@ -167,8 +167,10 @@ class Client:
         initial_events: bool = False,
         accept: str = JSON,
         silence: float = SILENCE,
-    ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Changes after `resource_version`, until the server ends the stream (normally after some minutes).
+    ) -> AsyncGenerator[Iterator[WatchEvent[T]], None]:
+        """Changes after `resource_version`, as many at a time as came together.
+
+        Until the server ends the stream, normally after some minutes.
 
         `initial_events` asks for a WatchList: everything that exists as ADDED, then a bookmark that ends it,
         then changes. Raises StatusError when refused or on an ERROR event (410: too old), TimeoutError after
@@ -198,7 +200,13 @@ class Client:
                     chunk = await connection.chunk()
                 if not chunk:
                     return
-                for event in decoder.feed(chunk):
+                yield decoder.feed(chunk)
+
+    async def watch(self, kind: Kind[T], namespace: str = "", **options: Any) -> AsyncGenerator[WatchEvent[T], None]:
+        """The changes that `watch_batches` gives, one by one."""
+        async with aclosing(self.watch_batches(kind, namespace, **options)) as batches:
+            async for batch in batches:
+                for event in batch:
                     yield event
 
     async def rest(self, seconds: float) -> None:

@@ -86,7 +86,8 @@ class Tracker:
         if before == place:
             place = before
         else:
-            self._take_away(key)
+            if before is not None:
+                self._take_away(key)
             self._places[key] = place
         self._slices.setdefault(place, {})[key] = view
         self._dirty[place] = None

@@ -216,7 +216,8 @@ class ClusterTracker:
             self.desired.remove_slice(key)
         else:
             self.desired.put_slice(new)
-            self._note_trigger(key, new)
+            if TRIGGER_TIME in new.metadata.annotations and self.slices.has_synced:
+                self._note_trigger(key, new)
         self.changed()
 
     def _slice_left(self, key: str) -> None:
@@ -226,8 +227,8 @@ class ClusterTracker:
 
     def _note_trigger(self, key: str, new: EndpointSlice) -> None:
         """Remember when what the slice tells of happened; changes from before we ran are nobody's latency."""
-        text = new.metadata.annotations.get(TRIGGER_TIME, "")
-        if not text or new.address_type not in self.families:
+        text = new.metadata.annotations[TRIGGER_TIME]
+        if new.address_type not in self.families:
             return
         try:
             happened = datetime.fromisoformat(text).timestamp()
