@@ -12,8 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from twinstack.linux.cgroupusage import Usage
-
 
 class ContainerKey(NamedTuple):
     """One run of one container."""
@@ -40,8 +38,6 @@ class Mount(NamedTuple):
     sub_path: str = ""
 
 
-class Security(NamedTuple):
-    """Whom the container runs as and what it may do (v1 SecurityContext, resolved).
 class User(NamedTuple):
     """Whom a program runs as, in numbers. `groups`: the supplementary ones besides `group`."""
 
@@ -55,6 +51,8 @@ class User(NamedTuple):
         return [self.group, *self.groups]
 
 
+class Security(NamedTuple):
+    """Whom the container runs as and what it may do (v1 SecurityContext, resolved).
 
     Without a user or group it is what the image says. `strict_groups`: the image gives the user no further groups
     (supplementalGroupsPolicy). `seccomp`: RuntimeDefault, Unconfined, or a profile's file.
@@ -63,19 +61,19 @@ class User(NamedTuple):
     user: int | None = None
     group: int | None = None
     groups: tuple[int, ...] = ()
+    strict_groups: bool = False
     capabilities: frozenset[str] = frozenset()
     privileged: bool = False
-    strict_groups: bool = False
     no_new_privileges: bool = False
     read_only_root: bool = False
     seccomp: str = "RuntimeDefault"
 
 
-class Limits(NamedTuple):
-    """What a container may use: memory in bytes, CPU in thousandths, processes; and its shares of CPU when that runs
 FEWEST_SHARES, MOST_SHARES = 2, 262144  # of the cpu controller
 
 
+class Limits(NamedTuple):
+    """What a container may use: memory in bytes, CPU in thousandths, processes; and its shares of CPU when that runs
     short. Zero: no limit."""
 
     memory: int = 0
@@ -102,9 +100,9 @@ class ContainerConfig(NamedTuple):
     limits: Limits = Limits()
     last_words_from_log: bool = False  # of one that fails and leaves no termination message
     arguments: Sequence[str] = ()  # what follows the command, or the image's entrypoint without one
+    oom_score_adj: int = 0  # how soon the kernel kills it when memory runs out, -1000 to 1000 (proc(5))
     target: ContainerKey | None = None
 
-    oom_score_adj: int = 0  # how soon the kernel kills it when memory runs out, -1000 to 1000 (proc(5))
 
 class SandboxConfig(NamedTuple):
     """`network` is the path of the pod's network namespace; None leaves the pod in the node's own.
@@ -148,20 +146,16 @@ class Container(NamedTuple):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
-
-
     user: User | None = None
     stop_signal: str = ""
+
+
 class CreateError(Exception):
     """A container cannot be made as it is wanted; the text is for its owner."""
 
 
 class StartError(Exception):
     """A container could not be started; the text is for its owner."""
-
-
-class UpdateError(Exception):
-    """A running container cannot be held to other limits; the text is for its owner."""
 
 
 Exited = Callable[[Container], None]
@@ -240,12 +234,6 @@ class Runtime(Protocol):
 
     async def start(self, key: ContainerKey) -> Container:
         """Raises StartError; the container then counts as exited with code 128."""
-
-    async def update(self, key: ContainerKey, limits: Limits) -> None:
-        """Hold a running container to other limits; one that is not given stays. Raises UpdateError."""
-
-    def usage(self, key: ContainerKey) -> Usage | None:
-        """What a container that runs has used; None if it does not, or nothing can be told."""
 
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         """Signal the container's first process; False when it has exited. SIGKILL takes all of it down."""

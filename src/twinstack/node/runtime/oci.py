@@ -16,44 +16,38 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from twinstack.linux import cgroups, cgroupusage, processes
-from twinstack.linux.cgroupusage import Usage
+from twinstack.linux import cgroups, processes
 from twinstack.linux.ociruntimes import Choice
 from twinstack.node.images.builtin import BUSYBOX, HOST
 from twinstack.node.images.store import ImageStore
 from twinstack.node.logs import LogOptions, LogReader
 from twinstack.node.runtime import adoption, engine
 from twinstack.node.runtime.base import (
+    FEWEST_SHARES,
     Container,
     ContainerConfig,
     ContainerKey,
-    FEWEST_SHARES,
     CreateError,
     Exited,
     Limits,
     Phase,
     SandboxConfig,
     Session,
-    Limits,
-    UpdateError,
     StartError,
 )
 from twinstack.node.runtime.bundle import WEAK, Bundler
 from twinstack.node.runtime.children import PATIENCE, RuntimeFailure
 from twinstack.node.runtime.overlay import RootDirectory
 from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Exit, Layout, Record, Running
-from twinstack.node.runtime.specification import limiting
 from twinstack.node.runtime.sandbox import SandboxDirectory
 
 CONCURRENT_STARTS = 4  # a start is a burst of CPU
+INFRASTRUCTURE_SCORE = -998  # oom_score_adj of the first process of shared processes, as of a pause process
 START_FAILED = 128  # exit code of a container that never ran, as containerd's
 LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stand for last words, as kubelet takes them
 ROTATION = 10.0  # seconds between looks at the size of logs (kubelet containerLogMonitorInterval)
 # Reaps what other containers of the pod leave behind, as the first process of their PID namespace.
 _FIRST = ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 2147483647 & wait; done"]
-INFRASTRUCTURE_SCORE = -998  # oom_score_adj of the first process of shared processes, as of a pause process
 
 log = logging.getLogger(__name__)
 
@@ -195,12 +189,12 @@ class OCIRuntime:
             record = await asyncio.to_thread(self._bundler.make, config, image, time.time(), first)
         except OSError as error:
             raise CreateError(error.strerror or str(error)) from error
+        container = _created(config.key, record)
         self._put(container)
         return container
 
     async def start(self, key: ContainerKey) -> Container:
         directory = self._layout.container(key)
-        container = _created(config.key, record)
         async with self._starts:
             lock = directory.lock()
             if lock is None:
@@ -221,25 +215,6 @@ class OCIRuntime:
             container = container._replace(phase=Phase.RUNNING, started_at=running.started_at)
             self._put(container)
         return container
-    async def update(self, key: ContainerKey, limits: Limits) -> None:
-        if key not in self._first:
-            raise UpdateError(f"container {key.name} does not run")
-        path = self._layout.container(key).path / "resources.json"
-        wanted = limiting(limits, swap_limited=self._place.swap_limited)
-        try:
-            await asyncio.to_thread(self._update, key, path, wanted)
-        except (RuntimeFailure, OSError) as error:
-            raise UpdateError(str(error)) from error
-
-    def _update(self, key: ContainerKey, path: Path, resources: dict[str, Any]) -> None:
-        path.write_bytes(msgspec.json.encode(resources))
-        self._engine.update(key.id, path)
-
-    def usage(self, key: ContainerKey) -> Usage | None:
-        if key not in self._first:
-            return None
-        return cgroupusage.usage(f"{directory}/{key.id}" for directory in self._place.directories)
-
 
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         first = self._first.get(key)
@@ -383,6 +358,14 @@ class OCIRuntime:
         self._rotation = asyncio.get_running_loop().call_later(ROTATION, self._rotate_logs)
 
 
+def _created(key: ContainerKey, record: Record) -> Container:
+    return Container(
+        *(key, Phase.CREATED, record.image, record.image_id, record.created_at),
+        user=record.user,
+        stop_signal=record.stop_signal,
+    )
+
+
 def _exited(container: Container, directory: ContainerDirectory, end: Exit) -> Container:
     running, record = directory.running(), directory.record()
     message = end.message
@@ -404,11 +387,3 @@ def _last_of_log(directory: ContainerDirectory) -> str:
         return b"".join(reader.read())[-LAST_BYTES:].decode(errors="replace")
     finally:
         reader.close()
-def _created(key: ContainerKey, record: Record) -> Container:
-    return Container(
-        *(key, Phase.CREATED, record.image, record.image_id, record.created_at),
-        user=record.user,
-        stop_signal=record.stop_signal,
-    )
-
-
