@@ -177,7 +177,7 @@ def _resources(wanted: Blueprint) -> dict[str, Any]:
     limits = wanted.limits
     found: dict[str, Any] = {"devices": [{"allow": wanted.privileged, "access": "rwm"}]}
     if limits.memory:
-        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if swap_limited else {})
+        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if wanted.swap_limited else {})
     cpu: dict[str, int] = {}
     if limits.shares:
         cpu["shares"] = limits.shares
