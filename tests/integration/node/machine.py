@@ -33,7 +33,7 @@ PREFIX = f"tt-F-{os.getpid()}"
 NODE, NODE_IPS, SERVER_IPS = "n1", ("172.30.0.11", "fd00:30::11"), ("172.30.0.1", "fd00:30::1")
 POD_CIDRS = ["10.244.1.0/24", "fd00:10:244:1::/64"]
 IMAGE = "twinstack.local/host"
-SOON = 10.0  # seconds that anything may take on a busy machine
+SOON = 60.0  # seconds that anything may take on a busy machine
 LOOP = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
 
 T = TypeVar("T")
@@ -197,6 +197,15 @@ class Machine:
         items.sort(key=lambda event: event.metadata.name)
         return [(event.reason, event.involved_object.field_path, event.message) for event in items]
 
+    def told(self, name: str, *wanted: tuple[str, str, str]) -> None:
+        """Wait for all of these events; they are sent beside a pod's status, not before it."""
+
+        async def look(client: Client) -> bool | None:
+            items, _ = await client.list(EVENTS, "default", field_selector=f"involvedObject.name={name}")
+            return {(e.reason, e.involved_object.field_path, e.message) for e in items} >= set(wanted) or None
+
+        self.wait(look, f"the events {wanted} of {name}")
+
     def event(self, name: str, reason: str, part: str = "") -> str:
         """The message of such an event, once it has come."""
 
@@ -220,6 +229,19 @@ class Machine:
     def log(self, name: str, query: str = "") -> str:
         path = f"/api/v1/namespaces/default/pods/{name}/log{query}"
         return self.do(lambda client: client.request("GET", path, accept="*/*")).decode()
+
+    def logged(self, name: str, text: str, query: str = "") -> str:
+        """The log once there is `text` in it: a pod is ready before its program has said anything."""
+
+        async def look(client: Client) -> str | None:
+            path = f"/api/v1/namespaces/default/pods/{name}/log{query}"
+            try:
+                found = (await client.request("GET", path, accept="*/*")).decode()
+            except StatusError:
+                return None  # it has not started
+            return found if text in found else None
+
+        return self.wait(look, f"{text!r} in the log of {name}")
 
     def _run(self, *arguments: str, inside: Path | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "twinstack.cli.main", *arguments]

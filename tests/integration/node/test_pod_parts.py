@@ -44,6 +44,7 @@ def test_a_running_pod_is_given_an_ephemeral_container(machine: Machine) -> None
     assert pod.status.phase == "Running"
     assert is_running(pod)  # it is not asked about, and is not started again
     part = "spec.ephemeralContainers{debugger}"
+    machine.told("patient", ("Started", part, "Container started"))
     assert [reason for reason, path, _ in machine.events("patient") if path == part] == ["Pulled", "Created", "Started"]
     machine.end("patient", grace=1)
 

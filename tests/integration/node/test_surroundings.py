@@ -26,7 +26,7 @@ while True:
 
 def ask(machine: Machine, host: str, port: int) -> str:
     def work() -> str:
-        with socket.create_connection((host, port), timeout=3) as connection:
+        with socket.create_connection((host, port), timeout=30) as connection:
             return connection.recv(100).decode()
 
     return namespaces.inside(machine.namespace, work)
@@ -78,7 +78,7 @@ def test_the_nodes_network(machine: Machine) -> None:
     pod = machine.pod("host", is_running, "running")
     assert [entry.ip for entry in pod.status.pod_ips] == [entry.ip for entry in pod.status.host_ips] == list(NODE_IPS)
     assert pod.status.pod_ip == NODE_IPS[0]
-    log = machine.log("host")
+    log = machine.logged("host", "up\n")
     assert log.splitlines()[0] == NODE
     assert all(ip in log for ip in NODE_IPS)
     machine.end("host", grace=0)
@@ -86,7 +86,11 @@ def test_the_nodes_network(machine: Machine) -> None:
 
 def test_a_port_of_the_node(machine: Machine) -> None:
     ports = [{"containerPort": 80, "hostPort": 8088}]
-    container = {"command": ["python3", "-c", LISTEN], "ports": ports, "readinessProbe": {"tcpSocket": {"port": 80}}}
+    container = {
+        "command": ["python3", "-c", LISTEN],
+        "ports": ports,
+        "readinessProbe": {"tcpSocket": {"port": 80}, "timeoutSeconds": 30},
+    }
     machine.create("port", container)
     machine.pod("port", is_running, "running")
     for host in (*NODE_IPS, "127.0.0.1"):

@@ -11,30 +11,16 @@ import pytest
 from tests.integration.node.machine import LOOP, Machine, is_running, waiting_reason
 from tests.integration.node.test_probes import shell
 
-from twinstack.api.errors import StatusError
 from twinstack.api.kinds import CONFIG_MAPS, PODS, SECRETS
-from twinstack.client.rest import Client
 from twinstack.node import atomicdirectory
 from twinstack.node.projection import Content
 
+LAST = "?tailLines=1"
 ALL = "cd /v; for f in *; do echo \"$f $(stat -Lc '%a %u:%g' $f) $(cat $f)\"; done"
 
 
 def mount(name: str, path: str = "/v", **more: Any) -> dict[str, Any]:
     return {"volumeMounts": [{"name": name, "mountPath": path, **more}]}
-
-
-def followed(machine: Machine, name: str, text: str) -> None:
-    """Wait for a line of a pod's log."""
-
-    async def look(client: Client) -> bool | None:
-        path = f"/api/v1/namespaces/default/pods/{name}/log?tailLines=1"
-        try:
-            return text in (await client.request("GET", path, accept="*/*")).decode() or None
-        except StatusError:
-            return None  # it has not started
-
-    machine.wait(look, f"{text!r} in the log of {name}")
 
 
 def test_objects_as_files(machine: Machine) -> None:
@@ -80,16 +66,16 @@ def test_changes_are_shown(machine: Machine) -> None:
         {"name": "v", "mountPath": "/s", "subPath": "a"},
     ]
     machine.create("follows", shell(script, volumeMounts=mounts), volumes=volumes)
-    followed(machine, "follows", 'a gone old app="follows" old')
+    machine.logged("follows", 'a gone old app="follows" old', LAST)
     machine.put(CONFIG_MAPS, "follows", data={"a": "new", "gone": None, "more": "y"})
-    followed(machine, "follows", 'a more new app="follows" old')  # a part of a volume stays what it was
+    machine.logged("follows", 'a more new app="follows" old', LAST)  # a part of a volume stays what it was
     patch = {"metadata": {"labels": {"app": "renamed"}}}
     machine.do(lambda client: client.patch(PODS, "follows", "default", patch))
-    followed(machine, "follows", 'a more new app="renamed" old')
+    machine.logged("follows", 'a more new app="renamed" old', LAST)
     machine.do(lambda client: client.delete(CONFIG_MAPS, "follows", "default"))
     text = 'MountVolume.SetUp failed for volume "v" : configmap "follows" not found'
     assert machine.event("follows", "FailedMount") == text
-    followed(machine, "follows", 'a more new app="renamed" old')
+    machine.logged("follows", 'a more new app="renamed" old', LAST)
     machine.end("follows", grace=0)
 
 
@@ -106,7 +92,7 @@ def test_what_is_missing_is_waited_for(machine: Machine) -> None:
     machine.put(CONFIG_MAPS, "late", data={"k": "here"})
     machine.pod("waits", is_running, "running")
     machine.pod("env", is_running, "running")
-    assert machine.log("env").startswith("here\n")
+    assert machine.logged("env", "up\n").startswith("here\n")
     machine.end("waits", "env", grace=0)
 
 
@@ -116,19 +102,15 @@ def test_empty_directories_are_shared(machine: Machine) -> None:
         {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
     both = [{"name": "disk", "mountPath": "/d"}, {"name": "memory", "mountPath": "/m"}]
-    writer = shell(f"echo x > /d/a; dd if=/dev/zero of=/m/b bs=1M count=2; echo $?; {LOOP}", volumeMounts=both)
+    writer = shell(f"echo x > /d/a; dd if=/dev/zero of=/m/b bs=1M count=2; touch /d/written; {LOOP}", volumeMounts=both)
     part = {"volumeMounts": [{"name": "disk", "mountPath": "/e", "subPathExpr": "$(HOSTNAME)/sub", "readOnly": False}]}
-    reader = shell(f"sleep 0.3; cat /d/a; stat -c %s /m/b; touch /e/new; ls -R /d; {LOOP}")
+    reader = shell(
+        f"until [ -e /d/written ]; do sleep 0.05; done; cat /d/a; stat -c %s /m/b; touch /e/new; ls -R /d; {LOOP}"
+    )
     reader["volumeMounts"] = [*both, *part["volumeMounts"]]
     machine.create("shared", writer, reader, volumes=volumes, securityContext={"fsGroup": 5})
     machine.pod("shared", is_running, "running")
-
-    async def look(client: Client) -> str | None:
-        path = "/api/v1/namespaces/default/pods/shared/log?container=c1"
-        text = (await client.request("GET", path, accept="*/*")).decode()
-        return text if "up" in text else None
-
-    lines = machine.wait(look, "the reader's log").split()
+    lines = machine.logged("shared", "up\n", "?container=c1").split()
     assert lines[:2] == ["x", str(1 << 20)]
     assert lines[lines.index("/d/shared/sub:") :][:2] == ["/d/shared/sub:", "new"]
     machine.end("shared", grace=0)
@@ -141,7 +123,7 @@ def test_a_part_of_a_volume_cannot_lead_out(machine: Machine) -> None:
     machine.create("leads", shell("cat /x/passwd", **mount("v", "/x", subPath="out")), init=[link], volumes=volumes)
     machine.create("inside", shell(f"ls /x; {LOOP}", **mount("v", "/x", subPath="good")), init=[link], volumes=volumes)
     machine.pod("inside", is_running, "running")
-    assert machine.log("inside", "?container=c").startswith("file\n")
+    assert machine.logged("inside", "up\n", "?container=c").startswith("file\n")
     assert "Invalid cross-device link" in machine.event("leads", "Failed")
     machine.end("leads", "inside", grace=0)
 
