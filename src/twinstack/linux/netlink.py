@@ -7,6 +7,7 @@ the socket sends many in one system call and waits for their acknowledgements.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -28,6 +29,9 @@ _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _ACK_TLVS = 0x200  # the error carries attributes after the echoed header
 _ATTR_MESSAGE = 1
 _LONGEST = 1 << 16  # the kernel answers by 32 KiB at most; for a longer buffer the C library maps memory each time
+
+_SIOCGIFINDEX = 0x8933
+_INDEX_REQUEST = struct.Struct("=16si20x")  # struct ifreq
 
 _HEADER = struct.Struct("=IHHII")
 _ATTR = struct.Struct("=HH")
@@ -190,6 +194,14 @@ class NetlinkSocket:
         if not replies:
             raise NetlinkError(errno.ENOENT, 0, "")
         return replies[0]
+
+    def index_of(self, name: str) -> int:
+        """The index of the link of this name (netdevice(7)), for less than a look at the whole link costs.
+
+        Raises OSError: ENODEV when there is none.
+        """
+        answer = fcntl.ioctl(self._socket, _SIOCGIFINDEX, _INDEX_REQUEST.pack(name.encode(), 0))
+        return int(_INDEX_REQUEST.unpack(answer)[1])
 
     def receive(self) -> list[Reply]:
         """Read what a multicast group has sent; blocks unless the caller polled the descriptor."""

@@ -242,7 +242,7 @@ class Agent:
         from twinstack.node.cni import following, service
 
         assert self.settings.plugins is not None
-        server = await service.serve(self.settings.plugins.socket) if self.settings.plugins.socket else None
+        server = service.listen(self.settings.plugins.socket) if self.settings.plugins.socket else None
         try:
             await following.follow(network, self.settings.plugins.configurations, self._on_plugins)
         finally:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from twinstack.ip import CIDR, Address, IPFamily
-from twinstack.linux import links, netlink
+from twinstack.linux import addresses, links, netlink
 
 GATEWAY = Address.parse("fe80::1")
 GATEWAY_MAC = bytes.fromhex("0a5800000001")
@@ -62,10 +62,11 @@ def plug(node: netlink.NetlinkSocket, inside: Inside, cable: Cable) -> None:
     """
     peer = links.Peer(inside.namespace, cable.interface, cable.interface_index, cable.mac, cable.mtu)
     node.request([links.veth(cable.name, peer, index=cable.link_index, mac=GATEWAY_MAC, mtu=cable.mtu)])
-    index = cable.link_index or links.read_link(node.get(*links.link_named(cable.name))).ifindex
-    far = cable.interface_index or links.read_link(inside.route.get(*links.link_named(cable.interface))).ifindex
+    index = cable.link_index or node.index_of(cable.name)
+    far = cable.interface_index or inside.route.index_of(cable.interface)
     inside.route.request(_inside(far, cable))
     node.request(_on_node(index, cable))
+    addresses.settle(inside.route, cable.addresses)
     node.get(*links.link(index))  # from now on it carries packets
 
 

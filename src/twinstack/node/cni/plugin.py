@@ -57,7 +57,7 @@ def answer(environment: dict[str, str], text: bytes) -> Answer:
 
 
 def _json(data: JSON) -> bytes:
-    return json.dumps(data, indent=2).encode() + b"\n"
+    return json.dumps(data).encode() + b"\n"
 
 
 def _claimed_version(text: bytes) -> str:

@@ -35,7 +35,7 @@ async def _serve(path: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = await service.serve(path)
+    server = service.listen(path)
     log.info("listening at %s", path)
     try:
         await stop.wait()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,23 +18,62 @@ from twinstack.node.cni import plugin
 
 LONGEST_CALL = 8 << 20
 THREADS = 8  # of its own: those of the agent may all be waiting for plugins that have called here
-PATIENCE = 10.0  # seconds for a client to say what it wants
+PATIENCE = 10.0  # seconds for a client to say what it wants, and to hear the answer
+_BACKLOG = 128
+_PAUSE = 1.0  # seconds, after a connection could not be taken
 
 log = logging.getLogger(__name__)
 _workers = ThreadPoolExecutor(THREADS, thread_name_prefix="cni")  # no thread before the first call
 
 
-async def serve(path: Path) -> asyncio.Server:
+class Service:
+    """Takes calls while the loop runs, until it is closed. A call is one thread's from its first byte to its last."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._resume()
+
+    def close(self) -> None:
+        """Calls that have been taken are answered still."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._take)
+
+    def _take(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor is left
+            log.error("could not take a call: %s", error)
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(_PAUSE, self._resume)
+            return
+        _workers.submit(_serve, connection)
+
+
+def listen(path: Path) -> Service:
     """Listen at `path`, for root alone. Raises OSError; FileExistsError when somebody listens there."""
     path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     _clear(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     before = os.umask(0o177)
     try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        return Service(listener)
+    except BaseException:
+        listener.close()
+        raise
     finally:
         os.umask(before)
-    return await asyncio.start_unix_server(_on_call, sock=listener, backlog=128)
 
 
 def _clear(path: Path) -> None:
@@ -47,30 +87,37 @@ def _clear(path: Path) -> None:
     raise FileExistsError(f"another service listens at {path}")
 
 
-async def _on_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def _serve(connection: socket.socket) -> None:
+    """One call."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            data = await _read(reader)
-        if data is None:
-            return
-        variables, _, configuration = data.partition(b"\0\0")
-        environment = dict(part.decode(errors="surrogateescape").split("=", 1) for part in variables.split(b"\0"))
-        loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(_workers, plugin.answer, environment, configuration)
-        log.debug("%s %s: %d", environment.get("CNI_COMMAND"), environment.get("CNI_CONTAINERID"), made.code)
-        writer.write(b"%d" % made.code + made.text)
-        await writer.drain()
-    except (TimeoutError, ConnectionError, ValueError) as error:
+        with connection:
+            data = _read(connection)
+            if data:
+                connection.settimeout(PATIENCE)
+                connection.sendall(_answer(data))
+    except (OSError, ValueError) as error:
         log.warning("a call was not understood or not waited for: %s", error or type(error).__name__)
-    finally:
-        writer.close()
+    except Exception:
+        log.exception("a call was not answered")
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes | None:
-    """A whole call; None when the client only looked whether somebody listens. Raises ValueError for a long one."""
+def _read(connection: socket.socket) -> bytes:
+    """A whole call; empty when the client only looked whether somebody listens. Raises ValueError for a long one."""
     data = bytearray()
-    while part := await reader.read(1 << 16):
+    end = time.monotonic() + PATIENCE
+    while True:
+        connection.settimeout(max(0.001, end - time.monotonic()))
+        part = connection.recv(1 << 16)
+        if not part:
+            return bytes(data)
         data += part
         if len(data) > LONGEST_CALL:
             raise ValueError("it is too long")
-    return bytes(data) or None
+
+
+def _answer(data: bytes) -> bytes:
+    variables, _, configuration = data.partition(b"\0\0")
+    environment = dict(part.decode(errors="surrogateescape").split("=", 1) for part in variables.split(b"\0"))
+    made = plugin.answer(environment, configuration)
+    log.debug("%s %s: %d", environment.get("CNI_COMMAND"), environment.get("CNI_CONTAINERID"), made.code)
+    return b"%d" % made.code + made.text

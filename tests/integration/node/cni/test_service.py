@@ -16,14 +16,16 @@ from pathlib import Path
 import pytest
 
 from twinstack.node.cni import service
-from twinstack.node.cni.install import install
+from twinstack.node.cni.install import PERL, install
 
 VERSION = {"CNI_COMMAND": "VERSION"}
+LANGUAGES = pytest.mark.parametrize("perl", [PERL, Path("/none")], ids=["perl", "python"])
 
 
-def test_the_executable_says_when_the_service_dies_in_the_middle(tmp_path: Path) -> None:
+@LANGUAGES
+def test_the_executable_says_when_the_service_dies_in_the_middle(tmp_path: Path, perl: Path) -> None:
     """So that the runtime tries again; and nothing that was sent is lost on the way."""
-    executable = install(tmp_path / "bin", str(tmp_path / "socket"))
+    executable = install(tmp_path / "bin", str(tmp_path / "socket"), perl)
     config = json.dumps({"cniVersion": "1.0.0", "filler": "x" * 3_000_000}).encode()
     heard = bytearray()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -48,9 +50,10 @@ def test_the_executable_says_when_the_service_dies_in_the_middle(tmp_path: Path)
     assert text == config
 
 
-def test_the_executable_does_without_a_service(tmp_path: Path) -> None:
-    executable = install(tmp_path / "bin", str(tmp_path / "none"))
-    assert install(tmp_path / "bin", str(tmp_path / "none")) == executable  # again, in its place
+@LANGUAGES
+def test_the_executable_does_without_a_service(tmp_path: Path, perl: Path) -> None:
+    executable = install(tmp_path / "bin", str(tmp_path / "none"), perl)
+    assert install(tmp_path / "bin", str(tmp_path / "none"), perl) == executable  # again, in its place
     assert os.listdir(tmp_path / "bin") == ["twinstack-cni"]
     done = subprocess.run(
         [executable], input=b'{"cniVersion": "0.3.1"}', env=VERSION, capture_output=True, check=True, timeout=60
@@ -60,12 +63,11 @@ def test_the_executable_does_without_a_service(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[None]:
-    server = await service.serve(path)
+    server = service.listen(path)
     try:
         yield
     finally:
         server.close()
-        await server.wait_closed()
 
 
 def ask(path: Path, words: bytes) -> bytes:
@@ -83,7 +85,8 @@ def ask(path: Path, words: bytes) -> bytes:
     return answer
 
 
-def test_what_the_service_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@LANGUAGES
+def test_what_the_service_is_told(tmp_path: Path, perl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run" / "socket"
     monkeypatch.setattr(service, "LONGEST_CALL", 1 << 16)
 
@@ -92,9 +95,9 @@ def test_what_the_service_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
             with pytest.raises(FileExistsError):
-                await service.serve(path)
+                service.listen(path)
             for words, answer in (
-                (b"CNI_COMMAND=VERSION\0\0{}", b'0{\n  "cniVersion": "1.1.0"'),
+                (b"CNI_COMMAND=VERSION\0\0{}", b'0{"cniVersion": "1.1.0"'),
                 (b"CNI_COMMAND=NO\0\0{}", b"1{"),
                 (b"CNI_COMMAND=ADD\0CNI_CONTAINERID=\xff\0\0", b"1{"),
                 (b"", b""),
@@ -105,6 +108,9 @@ def test_what_the_service_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 said = await asyncio.to_thread(ask, path, words)
                 assert said.startswith(answer), words[:30]
                 assert bool(said) == bool(answer), words[:30]
+            executable = install(tmp_path / "bin", str(path), perl)
+            called = asyncio.to_thread(subprocess.run, [executable], env=VERSION, input=b"", capture_output=True)
+            assert json.loads((await called).stdout)["cniVersion"] == "1.1.0"
         async with serving(path):  # over the socket that a killed one has left
             assert (await asyncio.to_thread(ask, path, b"CNI_COMMAND=VERSION\0\0{}"))[:1] == b"0"
 
