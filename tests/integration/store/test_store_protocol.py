@@ -199,13 +199,15 @@ def test_a_loser_sees_the_winner_after_settling(place: Place) -> None:
         async def attempt(own: str, other: str) -> str:
             try:
                 await store.commit([Put(own, value_of, 0), Put("a", value_of, 0)])
-            except Conflict as conflict:
-                assert (conflict.key, conflict.expected) == ("a", 0)
-                await store.settled()
-                assert feed.state.keys() == {"a", other}
-                assert feed.state["a"] == (conflict.actual, value_of(conflict.actual))
-                return own
-            return ""
+            except Conflict as error:
+                conflict = error
+            else:
+                return ""
+            assert (conflict.key, conflict.expected) == ("a", 0)
+            await store.settled()
+            assert feed.state.keys() == {"a", other}
+            assert feed.state["a"] == (conflict.actual, value_of(conflict.actual))
+            return own
 
         (refused,) = filter(None, await asyncio.gather(attempt("b", "c"), attempt("c", "b")))
         (revision,) = await store.commit([Put(refused, value_of, 0)])  # the refused transaction left no key
