@@ -134,8 +134,7 @@ def locked(directory: Path, recover: Recover | None = None) -> Iterator[Leases]:
 
     `recover` finds what is in use when the directory is new: somebody may have lost it.
     """
-    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _open_lock(directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         leases = Leases(directory, lock)
@@ -146,3 +145,12 @@ def locked(directory: Path, recover: Recover | None = None) -> Iterator[Leases]:
         yield leases
     finally:
         os.close(lock)
+
+
+def _open_lock(directory: Path) -> int:
+    path, flags = directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twinstack.ip import CIDR, Address
-from twinstack.linux import links, namespaces, netlink, sysctl
+from twinstack.linux import links, namespaces, netlink, sysctl, unlinking
 from twinstack.linux.nftables import dump
 from twinstack.linux.nftables.objects import Table
 from twinstack.node import masquerade, wiring
@@ -224,11 +224,7 @@ class Attachment:
         return link_name(self._config.name, self._holder)
 
     def _unplug(self) -> None:
-        try:
-            self._node.request([links.delete_link_named(self._link)])
-        except netlink.NetlinkError as error:
-            if error.errno != errno.ENODEV:
-                raise
+        unlinking.remove(self._link, self._node)
 
 
 def link_name(network: str, holder: Holder) -> str:
