@@ -115,6 +115,7 @@ class Container(Struct):
     env: list[EnvVar] = []
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
+    resize_policy: list[dict[str, Any]] = []
     volume_mounts: list[dict[str, Any]] = []
     volume_devices: list[dict[str, Any]] = []
     readiness_probe: dict[str, Any] | None = None

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from twinstack.linux.cgroupusage import Usage
+
 
 class ContainerKey(NamedTuple):
     """One run of one container."""
@@ -158,6 +160,10 @@ class StartError(Exception):
     """A container could not be started; the text is for its owner."""
 
 
+class UpdateError(Exception):
+    """A running container cannot be held to other limits; the text is for its owner."""
+
+
 Exited = Callable[[Container], None]
 
 STDOUT, STDERR = 1, 2  # the streams of a session's output, numbered as descriptors are
@@ -234,6 +240,12 @@ class Runtime(Protocol):
 
     async def start(self, key: ContainerKey) -> Container:
         """Raises StartError; the container then counts as exited with code 128."""
+
+    async def update(self, key: ContainerKey, limits: Limits) -> None:
+        """Hold a running container to other limits; one that is not given stays. Raises UpdateError."""
+
+    def usage(self, key: ContainerKey) -> Usage | None:
+        """What a container that runs has used; None if it does not, or nothing can be told."""
 
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         """Signal the container's first process; False when it has exited. SIGKILL takes all of it down."""

@@ -16,7 +16,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from twinstack.linux import cgroups, processes
+import msgspec
+
+from twinstack.linux import cgroups, cgroupusage, processes
+from twinstack.linux.cgroupusage import Usage
 from twinstack.linux.ociruntimes import Choice
 from twinstack.node.images.builtin import BUSYBOX, HOST
 from twinstack.node.images.store import ImageStore
@@ -34,12 +37,14 @@ from twinstack.node.runtime.base import (
     SandboxConfig,
     Session,
     StartError,
+    UpdateError,
 )
 from twinstack.node.runtime.bundle import WEAK, Bundler
 from twinstack.node.runtime.children import PATIENCE, RuntimeFailure
 from twinstack.node.runtime.overlay import RootDirectory
 from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Exit, Layout, Record, Running
 from twinstack.node.runtime.sandbox import SandboxDirectory
+from twinstack.node.runtime.specification import limiting
 
 CONCURRENT_STARTS = 4  # a start is a burst of CPU
 INFRASTRUCTURE_SCORE = -998  # oom_score_adj of the first process of shared processes, as of a pause process
@@ -215,6 +220,25 @@ class OCIRuntime:
             container = container._replace(phase=Phase.RUNNING, started_at=running.started_at)
             self._put(container)
         return container
+
+    async def update(self, key: ContainerKey, limits: Limits) -> None:
+        if key not in self._first:
+            raise UpdateError(f"container {key.name} does not run")
+        path = self._layout.container(key).path / "resources.json"
+        wanted = limiting(limits, swap_limited=self._place.swap_limited)
+        try:
+            await asyncio.to_thread(self._update, key, path, wanted)
+        except (RuntimeFailure, OSError) as error:
+            raise UpdateError(str(error)) from error
+
+    def _update(self, key: ContainerKey, path: Path, resources: dict[str, Any]) -> None:
+        path.write_bytes(msgspec.json.encode(resources))
+        self._engine.update(key.id, path)
+
+    def usage(self, key: ContainerKey) -> Usage | None:
+        if key not in self._first:
+            return None
+        return cgroupusage.usage(f"{directory}/{key.id}" for directory in self._place.directories)
 
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         first = self._first.get(key)

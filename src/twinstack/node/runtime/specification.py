@@ -173,11 +173,16 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 def _resources(wanted: Blueprint) -> dict[str, Any]:
-    """Runtimes allow the usual devices by themselves, and translate for control groups of version 2."""
-    limits = wanted.limits
-    found: dict[str, Any] = {"devices": [{"allow": wanted.privileged, "access": "rwm"}]}
+    """Runtimes allow the usual devices by themselves."""
+    devices = [{"allow": wanted.privileged, "access": "rwm"}]
+    return {"devices": devices} | limiting(wanted.limits, swap_limited=wanted.swap_limited)
+
+
+def limiting(limits: Limits, *, swap_limited: bool) -> dict[str, Any]:
+    """LinuxResources; runtimes translate for control groups of version 2. `swap_limited`: the kernel can do that."""
+    found: dict[str, Any] = {}
     if limits.memory:
-        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if wanted.swap_limited else {})
+        found["memory"] = {"limit": limits.memory} | ({"swap": limits.memory} if swap_limited else {})
     cpu: dict[str, int] = {}
     if limits.shares:
         cpu["shares"] = limits.shares
