@@ -37,7 +37,14 @@ if [ -n "$packages" ]; then
     $command >/dev/null 2>&1 || { apt-get update -q >/dev/null && $command >/dev/null; }
 fi
 
-[ "$(cat $stamp 2>/dev/null || true)" = "$want" ] && exit 0
+compile() { # for environments that forbid Python to keep what it compiles: every start would compile again
+    .venv/bin/python -m compileall -q src
+}
+
+if [ "$(cat $stamp 2>/dev/null || true)" = "$want" ]; then
+    compile
+    exit 0
+fi
 
 python=""
 for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
@@ -54,5 +61,5 @@ echo "Making .venv with $("$python" --version) from requirements.lock"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-.venv/bin/python -m compileall -q src
+compile
 echo "$want" >$stamp
