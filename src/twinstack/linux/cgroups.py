@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 LIMITABLE = ("memory", "cpu", "pids")
@@ -23,7 +23,8 @@ class Place(NamedTuple):
 
     `directories`: one a hierarchy, below which a container's own group is made. `path`: what an OCI runtime is given as
     cgroupsPath for them, to be continued by `/NAME`: relative to its own groups in version 1. `limited`: the resources
-    that can be limited there. `swap_limited`: swap with the memory, too.
+    that can be limited there. `swap_limited`: swap with the memory, too. `by_controller`: those of `directories` in
+    which what is limited is.
     """
 
     directories: tuple[str, ...]
@@ -31,6 +32,7 @@ class Place(NamedTuple):
     limited: frozenset[str]
     swap_limited: bool
     unified: bool = False  # version 2 alone
+    by_controller: Mapping[str, str] = {}
 
 
 def place(name: str) -> Place:
@@ -45,7 +47,8 @@ def place(name: str) -> Place:
     directories = tuple(f"{group}/{name}" for group in groups.values())
     usable = frozenset(c for c in LIMITABLE if c in groups and os.access(f"{groups[c]}/cgroup.procs", os.W_OK))
     swap = "memory" in usable and os.path.exists(f"{groups['memory']}/memory.memsw.limit_in_bytes")
-    return Place(tuple(dict.fromkeys(directories)), name, usable, swap)
+    by_controller = {controller: f"{groups[controller]}/{name}" for controller in usable}
+    return Place(tuple(dict.fromkeys(directories)), name, usable, swap, by_controller=by_controller)
 
 
 def own_groups(own: str, table: str) -> dict[str, str]:
@@ -86,19 +89,22 @@ def _unified(own: str, top: str, name: str) -> Place:
     while group != top and not _gives(group):
         group = os.path.dirname(group)
     directory = f"{group}/{name}"
-    limited = frozenset(LIMITABLE).intersection(_words(f"{group}/cgroup.controllers"))
-    return Place((directory,), directory.removeprefix(top), limited, swap_limited=True, unified=True)
+    limited = frozenset(LIMITABLE).intersection(words(f"{group}/cgroup.controllers"))
+    by_controller = dict.fromkeys(limited, directory)
+    path = directory.removeprefix(top)
+    return Place((directory,), path, limited, swap_limited=True, unified=True, by_controller=by_controller)
 
 
 def _gives(group: str) -> bool:
     """Whether a group gives its controllers to those below, or can."""
-    given = _words(f"{group}/cgroup.subtree_control")
+    given = words(f"{group}/cgroup.subtree_control")
     return set(LIMITABLE) <= set(given) or (
-        set(LIMITABLE) <= set(_words(f"{group}/cgroup.controllers")) and not _words(f"{group}/cgroup.procs")
+        set(LIMITABLE) <= set(words(f"{group}/cgroup.controllers")) and not words(f"{group}/cgroup.procs")
     )
 
 
-def _words(path: str) -> list[str]:
+def words(path: str) -> list[str]:
+    """Of a file; none without it."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().split()

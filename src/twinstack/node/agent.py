@@ -71,6 +71,7 @@ class Settings(NamedTuple):
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
     node_labels: Mapping[str, str] = {}
+    pod_max_pids: int = -1  # processes that a pod may have
     refresh_period: float = 60.0  # seconds in which changed ConfigMaps and Secrets are shown
 
 
@@ -143,6 +144,7 @@ class Agent:
             allocatable=machine.resources(str(settings.root_dir), PODS_A_NODE)[1],
             memory=machine.memory(),
             refresh_period=settings.refresh_period,
+            pod_max_pids=settings.pod_max_pids,
             links=self._links.of,
             sources=SourceReader(client),
             neighbours=self._neighbours,
@@ -292,7 +294,11 @@ class Agent:
         """Pods that have been admitted before this one."""
         here = {other for other, worker in self._workers.items() if worker.admitted} | {*self.runtime.pods()}
         found = [self.pods[other] for other in here if other != uid and other in self.pods]
-        return [pod for pod in found if pod.status.phase not in TERMINAL]
+        return [self._holding(pod) for pod in found if pod.status.phase not in TERMINAL]
+
+    def _holding(self, pod: core.Pod) -> core.Pod:
+        worker = self._workers.get(pod.metadata.uid)
+        return worker.holding(pod) if worker is not None else pod
 
     def _resync(self) -> None:
         """Work on everything now: what failed need not wait for its next turn."""
@@ -347,7 +353,10 @@ class Agent:
             log.debug("status of pod %s: %s", pod.key, error)  # it is gone, or another has its name
 
     async def _forget(self, uid: str, pod: core.Pod | None) -> None:
-        """Nothing is left of a pod here: let its object go."""
+        """Nothing is left of a pod here: let its object go. There is room for others."""
+        for other, worker in self._workers.items():
+            if worker.waits_for_room:
+                self._queue.add(other)
         if pod is not None:
             await self._write_status(uid)
             try:

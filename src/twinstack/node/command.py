@@ -52,6 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--client-ca-file", metavar="FILE", help="authority of the kubelet API's clients")
     add("--cluster-dns", default="", metavar="A[,B]", help="DNS servers for pods; otherwise they use the node's")
     add("--cluster-domain", default="cluster.local", metavar="D", help="domain of the cluster's names")
+    add("--pod-max-pids", type=int, default=-1, metavar="N", help="processes that a pod may have; -1: no limit")
     add("--sync-frequency", type=float, default=60.0, metavar="S", help="in which time changed ConfigMaps are shown")
     add("--cleanup", action="store_true", help="remove every pod of --root-dir and --netns-prefix, and exit")
 
@@ -98,6 +99,7 @@ def settings(args: argparse.Namespace) -> Settings:
         cluster_dns=[str(Address.parse(text)) for text in args.cluster_dns.split(",") if text],
         cluster_domain=args.cluster_domain,
         refresh_period=args.sync_frequency,
+        pod_max_pids=args.pod_max_pids,
         node_labels=dict(_label(text) for text in args.node_labels.split(",") if text),
     )
 

@@ -44,6 +44,7 @@ class NodeContext(NamedTuple):
     allocatable: Mapping[str, str]
     memory: int
     refresh_period: float
+    pod_max_pids: int  # that a pod may have; none for no limit
     links: Callable[[core.Pod], list[Link]]
     sources: SourceReader
     neighbours: Callable[[str], list[core.Pod]]  # the pods that were here before the one with this uid

@@ -121,8 +121,8 @@ def ignored(pod: core.Pod, limited: frozenset[str]) -> list[str]:
     `limited`: the resources whose limits containers are held to.
     """
     found: dict[str, None] = {}
-    if pod.spec.resources:
-        found["resources of the whole pod"] = None
+    for name in sorted(((pod.spec.resources or {}).get("limits") or {}).keys() - limited):
+        found[f"limits.{name}"] = None
     for volume in pod.spec.volumes:
         empty = volume.get("emptyDir") or {}
         if empty.get("sizeLimit") and empty.get("medium") != "Memory":

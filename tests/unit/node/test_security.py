@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_said() -> None:
 def test_more_that_cannot_be_done_is_said() -> None:
     assert refused(pod(host_users=False)) == "not supported by this node: hostUsers: false"
     of = pod(resources={"limits": {"cpu": "1"}}, volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}])
-    assert ignored(of, NOTHING) == ["resources of the whole pod", "sizeLimit of an emptyDir on disk"]
+    assert ignored(of, NOTHING) == ["limits.cpu", "sizeLimit of an emptyDir on disk"]
     of.spec.containers[0].volume_devices = [{"name": "v", "devicePath": "/dev/x"}]
     assert refused(of) == "not supported by this node: volumeDevices"
     assert ignored(pod(volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}]), NOTHING) == []

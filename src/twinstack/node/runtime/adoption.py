@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from twinstack.linux import cgroups, mounts, processes
 from twinstack.node.runtime import execution
+from twinstack.node.runtime.base import pod_group
 from twinstack.node.runtime.engine import Engine
 from twinstack.node.runtime.overlay import RootDirectory
 from twinstack.node.runtime.records import ContainerDirectory, Exit, Layout, Record, Running
@@ -37,14 +38,14 @@ def look(engine: Engine, layout: Layout, directory: ContainerDirectory) -> Found
     end = directory.exit()
     groups = layout.group_directories()
     if record is not None and end is not None:
-        if engine.knows(directory.key.id) or cgroups.exists(groups, directory.key.id):
+        if engine.knows(directory.key.id) or cgroups.exists(groups, directory.key.group):
             clear(engine, layout, directory)
         return Found(record, running, end)
     if record is None or running is None or engine.waits(directory.key.id):
         discard(engine, layout, directory)
         return None
     if lives:
-        execution.end_all(directory, cgroups.members(groups, directory.key.id))
+        execution.end_all(directory, cgroups.members(groups, directory.key.group))
         return Found(record, running, None)
     processes.send_signal(running.first, signal.SIGKILL)
     clear(engine, layout, directory)
@@ -56,12 +57,12 @@ def clear(engine: Engine, layout: Layout, directory: ContainerDirectory) -> None
 
     Idempotent. Raises RuntimeFailure, OSError.
     """
-    identity, groups = directory.key.id, layout.group_directories()
-    if cgroups.exists(groups, identity):
-        cgroups.kill(groups, identity)
-    engine.delete(identity)
-    if not cgroups.remove(groups, identity):
-        raise OSError(f"a process of container {identity} cannot be killed")
+    key, groups = directory.key, layout.group_directories()
+    if cgroups.exists(groups, key.group):
+        cgroups.kill(groups, key.group)
+    engine.delete(key.id)
+    if not cgroups.remove(groups, key.group):
+        raise OSError(f"a process of container {key.id} cannot be killed")
     RootDirectory(directory.path).unmount()
 
 
@@ -74,11 +75,18 @@ def discard(engine: Engine, layout: Layout, directory: ContainerDirectory) -> No
         if not directory.is_locked():
             break
         if _kill_monitor(directory) or step > _SAID:
-            cgroups.kill(groups, directory.key.id)
+            cgroups.kill(groups, directory.key.group)
         time.sleep(_STEP)
     clear(engine, layout, directory)
     RootDirectory(directory.path).remove()
     directory.remove()
+
+
+def remove_group(layout: Layout, uid: str) -> None:
+    """Of a pod whose containers have ended, with whatever is still in it. Idempotent. Raises OSError."""
+    groups, group = layout.group_directories(), pod_group(uid)
+    if cgroups.exists(groups, group) and not (cgroups.kill(groups, group) and cgroups.remove(groups, group)):
+        raise OSError(f"a process of pod {uid} cannot be killed")
 
 
 def destroy(layout: Layout) -> bool:

@@ -27,6 +27,16 @@ class ContainerKey(NamedTuple):
         """64 hexadecimal digits, the same after a restart of the agent."""
         return hashlib.sha256(f"{self.pod_uid}/{self.name}/{self.attempt}".encode()).hexdigest()
 
+    @property
+    def group(self) -> str:
+        """Its control group, in that of its pod."""
+        return f"{pod_group(self.pod_uid)}/{self.id}"
+
+
+def pod_group(uid: str) -> str:
+    """The control group of a pod, named as kubelet names it."""
+    return f"pod{uid}"
+
 
 class Mount(NamedTuple):
     """A file or directory of the node shown inside a container.
@@ -110,7 +120,8 @@ class SandboxConfig(NamedTuple):
     """`network` is the path of the pod's network namespace; None leaves the pod in the node's own.
 
     `files` are the contents of files in /etc by name: hosts, hostname, resolv.conf. `sysctls`: kernel parameters of the
-    pod's own namespaces, with dots. `share_processes`: its containers see each other's processes.
+    pod's own namespaces, with dots. `share_processes`: its containers see each other's processes. `limits`: of all of
+    them together.
     """
 
     pod_uid: str
@@ -122,6 +133,7 @@ class SandboxConfig(NamedTuple):
     share_processes: bool = False
     host_processes: bool = False  # they are among the node's own
     host_ipc: bool = False
+    limits: Limits = Limits()
 
 
 class Phase(enum.Enum):

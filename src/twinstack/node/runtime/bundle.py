@@ -95,7 +95,7 @@ class Bundler:
             capabilities=_capabilities(security),
             namespaces=self._namespaces(config, sandbox, first),
             shown=[*below, *self._of_sandbox(config, sandbox), *root.shown(config.mounts)],
-            cgroups_path=f"{self._place.path}/{config.key.id}",
+            cgroups_path=f"{self._place.path}/{config.key.group}",
             limits=config.limits,
             covers=covers,
             terminal=config.tty,

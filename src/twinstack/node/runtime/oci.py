@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from twinstack.linux import cgroups, cgroupusage, processes
+from twinstack.linux import cgrouplimits, cgroups, cgroupusage, processes
 from twinstack.linux.cgroupusage import Usage
 from twinstack.linux.ociruntimes import Choice
 from twinstack.node.images.builtin import BUSYBOX, HOST
@@ -38,6 +38,7 @@ from twinstack.node.runtime.base import (
     Session,
     StartError,
     UpdateError,
+    pod_group,
 )
 from twinstack.node.runtime.bundle import WEAK, Bundler
 from twinstack.node.runtime.children import PATIENCE, RuntimeFailure
@@ -132,9 +133,17 @@ class OCIRuntime:
     async def create_sandbox(self, config: SandboxConfig) -> None:
         uid = config.pod_uid
         self._pods.setdefault(uid, {})
-        await asyncio.to_thread(self._sandbox(uid).create, config)
+        await asyncio.to_thread(self._make_sandbox, config)
         if config.share_processes:
             await self._start_first(uid)
+
+    def _make_sandbox(self, config: SandboxConfig) -> None:
+        self._sandbox(config.pod_uid).create(config)
+        try:
+            cgrouplimits.make(self._place, pod_group(config.pod_uid), cgrouplimits.Amounts(*config.limits))
+        except BaseException:
+            self._end_sandbox(config.pod_uid)
+            raise
 
     def sandbox_since(self, pod_uid: str) -> float:
         if pod_uid not in self._pods:
@@ -147,14 +156,20 @@ class OCIRuntime:
     async def stop_sandbox(self, pod_uid: str) -> None:
         await self._kill_all(pod_uid)
         await self.remove(ContainerKey(pod_uid, INFRASTRUCTURE, 0))
-        await asyncio.to_thread(self._sandbox(pod_uid).stop)
+        await asyncio.gather(*(task for key, task in self._clearing.items() if key.pod_uid == pod_uid))
+        await asyncio.to_thread(self._end_sandbox, pod_uid)
 
     async def remove_sandbox(self, pod_uid: str) -> None:
         await self._kill_all(pod_uid)
         for directory in list(self._layout.containers(pod_uid)):
             await self.remove(directory.key)
+        await asyncio.to_thread(adoption.remove_group, self._layout, pod_uid)
         await asyncio.to_thread(self._sandbox(pod_uid).remove)
         self._pods.pop(pod_uid, None)
+
+    def _end_sandbox(self, uid: str) -> None:
+        adoption.remove_group(self._layout, uid)
+        self._sandbox(uid).stop()
 
     async def _start_first(self, uid: str) -> None:
         """The process whose PID namespace the pod's containers share."""
@@ -238,7 +253,7 @@ class OCIRuntime:
     def usage(self, key: ContainerKey) -> Usage | None:
         if key not in self._first:
             return None
-        return cgroupusage.usage(f"{directory}/{key.id}" for directory in self._place.directories)
+        return cgroupusage.usage(f"{directory}/{key.group}" for directory in self._place.directories)
 
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         first = self._first.get(key)
