@@ -294,7 +294,11 @@ class Agent:
         """Pods that have been admitted before this one."""
         here = {other for other, worker in self._workers.items() if worker.admitted} | {*self.runtime.pods()}
         found = [self.pods[other] for other in here if other != uid and other in self.pods]
-        return [pod for pod in found if pod.status.phase not in TERMINAL]
+        return [self._holding(pod) for pod in found if pod.status.phase not in TERMINAL]
+
+    def _holding(self, pod: core.Pod) -> core.Pod:
+        worker = self._workers.get(pod.metadata.uid)
+        return worker.holding(pod) if worker is not None else pod
 
     def _resync(self) -> None:
         """Work on everything now: what failed need not wait for its next turn."""
@@ -349,7 +353,10 @@ class Agent:
             log.debug("status of pod %s: %s", pod.key, error)  # it is gone, or another has its name
 
     async def _forget(self, uid: str, pod: core.Pod | None) -> None:
-        """Nothing is left of a pod here: let its object go."""
+        """Nothing is left of a pod here: let its object go. There is room for others."""
+        for other, worker in self._workers.items():
+            if worker.waits_for_room:
+                self._queue.add(other)
         if pod is not None:
             await self._write_status(uid)
             try:

@@ -33,13 +33,15 @@ class View(NamedTuple):
     """What there is of a pod on this node: its containers by name, oldest first, and since when its sandbox
     stands (Unix seconds; 0: there is none).
 
-    `health`: of runs with probes. `starting`: runs whose postStart hook is at work.
+    `health`: of runs with probes. `starting`: runs whose postStart hook is at work. `replaced`: runs that are stopped
+    to be made anew, however they end.
     """
 
     containers: Mapping[str, Sequence[Container]]
     sandbox_since: float
     health: Mapping[ContainerKey, Health] = {}
     starting: frozenset[ContainerKey] = frozenset()
+    replaced: frozenset[ContainerKey] = frozenset()
 
     def latest(self, name: str) -> Container | None:
         runs = self.containers.get(name, ())
@@ -115,6 +117,10 @@ class Backoff:
     def length(self, name: str) -> float:
         pause = self._pauses.get(name)
         return pause.length if pause is not None else 0.0
+
+    def forget(self, name: str) -> None:
+        """It did not fail: it is started again without a pause."""
+        self._pauses.pop(name, None)
 
     def restarted(self, ended: Container, now: float) -> None:
         """Note that it is started again now: the first pause follows the second end."""
@@ -229,7 +235,7 @@ def initialisation_failed(pod: core.Pod, view: View) -> bool:
 
 def _goes_on(pod: core.Pod, container: core.Container, view: View) -> bool:
     latest = view.latest(container.name)
-    if latest is None or latest.phase is not Phase.EXITED:
+    if latest is None or latest.phase is not Phase.EXITED or latest.key in view.replaced:
         return True
     return is_restarted(pod, container, latest, view.health_of(latest).failed)
 

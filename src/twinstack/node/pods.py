@@ -14,6 +14,7 @@ from twinstack.ip import Address
 from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
 from twinstack.node.listening import verdict
 from twinstack.node.listening.verdict import Finding
+from twinstack.node.resizing import Resizing
 from twinstack.node.runtime.base import Container, Phase, User
 
 _RESOURCES = ("limits", "requests")
@@ -29,6 +30,7 @@ class Situation(NamedTuple):
 
     `addresses` and `host_addresses` are canonical text, primary family first. `ended`: nothing of the pod runs or
     will run again. `waiting`: why containers that do not run do not, by name. `listening`: what is known of it.
+    `resizing`: what of the pod's resources has not been given to it.
     """
 
     view: View
@@ -38,6 +40,7 @@ class Situation(NamedTuple):
     waiting: Mapping[str, Waiting] = {}
     failure: Waiting | None = None
     listening: Sequence[Finding] = ()
+    resizing: Resizing = Resizing()
 
 
 def host_network_ips(pod: core.Pod, node_ips: Sequence[str]) -> list[str]:
@@ -107,7 +110,8 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
         return status
     status.image, status.image_id = latest.image, latest.image_id
     status.container_id = _id(latest)
-    status.resources = {kind: container.resources[kind] for kind in _RESOURCES if container.resources.get(kind)}
+    held = situation.resizing.actual.get(latest.key, container.resources)
+    status.resources = {kind: held[kind] for kind in _RESOURCES if held.get(kind)}
     if container.resources.get("requests"):
         status.allocated_resources = container.resources["requests"]
     if latest.user is not None:
@@ -195,8 +199,8 @@ def _phase(
 def _goes_on(pod: core.Pod, container: core.Container, situation: Situation) -> bool:
     """Whether a container that ended will be started again."""
     latest = situation.view.latest(container.name)
-    if latest is None:
-        return False
+    if latest is None or latest.key in situation.view.replaced:
+        return latest is not None
     return is_restarted(pod, container, latest, situation.view.health_of(latest).failed)
 
 
@@ -221,6 +225,7 @@ def _conditions(
     sandbox = situation.view.sandbox_since > 0 and not situation.ended
     containers_ready = _containers_ready(pod, phase, inits, mains)
     made = [
+        *situation.resizing.conditions,
         Condition(type="PodReadyToStartContainers", status=_truth(sandbox)),
         _initialized(pod, phase, inits, situation),
         _ready(pod, containers_ready),
@@ -236,7 +241,7 @@ def _conditions(
         old = before.get(condition.type)
         unchanged = old is not None and old.status == condition.status
         condition.last_transition_time = old.last_transition_time if old is not None and unchanged else now
-        condition.observed_generation = pod.metadata.generation
+        condition.observed_generation = condition.observed_generation or pod.metadata.generation
     return made
 
 

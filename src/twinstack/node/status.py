@@ -8,6 +8,7 @@ import msgspec
 
 from twinstack.api import core
 from twinstack.api.meta import Condition
+from twinstack.node.resizing import CONDITIONS
 
 JSON = dict[str, Any]
 
@@ -20,7 +21,7 @@ def status_patch(uid: str, known: core.PodStatus, wanted: core.PodStatus) -> JSO
     """What turns the known status into the wanted one; None when nothing does.
 
     The uid in it makes the server refuse the patch for a new pod of the same name. Conditions that are not in
-    `wanted` belong to others and stay.
+    `wanted` belong to others and stay, but for those of a resize, which go with it.
     """
     old, new = msgspec.to_builtins(known), msgspec.to_builtins(wanted)
     if known.start_time:
@@ -45,7 +46,8 @@ def status_patch(uid: str, known: core.PodStatus, wanted: core.PodStatus) -> JSO
 def _conditions(known: list[Condition], wanted: list[Condition]) -> list[JSON]:
     """Merged by type; a field that went away has to be taken away by null."""
     before = {condition.type: msgspec.to_builtins(condition) for condition in known}
-    changed = []
+    present = {condition.type for condition in wanted}
+    changed = [{"$patch": "delete", "type": kind} for kind in CONDITIONS if kind in before.keys() - present]
     for condition in wanted:
         old, new = before.get(condition.type, {}), msgspec.to_builtins(condition)
         if old.get("status") == condition.status and "lastTransitionTime" in old:

@@ -25,6 +25,7 @@ from twinstack.node.podaddresses import NoFreeAddress
 from twinstack.node.probes.actions import Subject
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.reporting import Reporter
+from twinstack.node.resizer import RETRY, Resizer
 from twinstack.node.runtime.base import Container, ContainerKey, Phase, SandboxConfig
 from twinstack.node.starting import Starter
 from twinstack.node.termination import Termination, order
@@ -59,6 +60,7 @@ class PodWorker:
         self._reporter = Reporter(context.recorder)
         self._starter = Starter(context, self._volumes, self._reporter, self._backoff, self._hook_failed)
         self._termination = Termination(context.runtime, self._hook_left)
+        self._resizer = Resizer(context, uid, self._reporter)
         self._failed: dict[ContainerKey, ProbeKind] = {}  # runs that were stopped for a probe
         self._stopped = False
         self.admitted = False
@@ -75,6 +77,7 @@ class PodWorker:
         """Bring the pod forward. Raises OSError or StatusError; then call again later."""
         first, self._pod = self._pod is None, pod
         if pod.metadata.deletion_timestamp is not None:
+            pod = self.holding(pod)
             self._follow_probes(pod)
             return await self._terminate(pod)
         if first:
@@ -82,6 +85,7 @@ class PodWorker:
             self._tell_ignored(pod)
         if self._volumes.is_stale(pod) or (first and self._view(pod).sandbox_since):
             await self._refresh_volumes(pod)
+        pod = self._resizer.allocate(pod)
         self._starter.begin_look()
         plan = Plan()
         for _ in range(STEPS):
@@ -93,6 +97,8 @@ class PodWorker:
                 return await self._finish(pod, plan)
             for stop in plan.stop:
                 self._stop_unhealthy(pod, stop)
+            for stop in await self._resizer.apply(pod, self._view(pod)):
+                self._stop_resized(pod, stop)
             if plan.needs_sandbox:
                 if not await self._make_sandbox(pod):
                     break
@@ -102,8 +108,18 @@ class PodWorker:
         for name in plan.waiting:
             self._reporter.pause(pod, self._latest(name))
         status = self._status(pod, waiting=dict(plan.waiting) | self._starter.refused)
-        times = [t for t in (plan.wake_at, self._starter.retry_at, self._volumes.look_at) if t is not None]
+        again = time.time() + RETRY if self._resizer.retry else None
+        times = [t for t in (plan.wake_at, self._starter.retry_at, self._volumes.look_at, again) if t is not None]
         return Outcome(status, min(times, default=None))
+
+    def holding(self, pod: core.Pod) -> core.Pod:
+        """The pod with the resources that it has, which may be others than it wants."""
+        return self._resizer.holding(pod)
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether its containers will get other resources once the node has them."""
+        return self._resizer.retry
 
     def starting(self, pod: core.Pod) -> core.PodStatus | None:
         """What to show of a new pod if its start takes long; None for one that has been here for a while."""
@@ -156,6 +172,12 @@ class PodWorker:
     def _stop_unhealthy(self, pod: core.Pod, stop: Stop) -> None:
         key = stop.run.key
         self._failed[key] = self._node.prober.health(key).failed or ProbeKind.LIVENESS
+        if self._termination.begin(key, stop.grace, subject=self._subject(pod, key)):
+            self._reporter.event(pod, "Normal", "Killing", stop.message, key.name)
+
+    def _stop_resized(self, pod: core.Pod, stop: Stop) -> None:
+        key = stop.run.key
+        self._backoff.forget(key.name)
         if self._termination.begin(key, stop.grace, subject=self._subject(pod, key)):
             self._reporter.event(pod, "Normal", "Killing", stop.message, key.name)
 
@@ -227,7 +249,7 @@ class PodWorker:
         since = self._node.runtime.sandbox_since(self._uid)
         if since and not pod.spec.host_network and not self._node.network.addresses(self._uid):
             since = 0.0
-        return View(runs, since, health, self._starter.starting)
+        return View(runs, since, health, self._starter.starting, frozenset(self._resizer.replaced))
 
     def _addresses(self, pod: core.Pod) -> Addresses:
         if pod.spec.host_network:
@@ -246,7 +268,8 @@ class PodWorker:
         view, addresses = self._view(pod), self._addresses(pod)
         shown = addresses.pod if view.sandbox_since or pod.spec.host_network else []
         listening = self._node.observer.findings(self._uid)
-        situation = pods.Situation(view, shown, addresses.host, ended, waiting or {}, failure, listening)
+        resized = self._resizer.told(pod)
+        situation = pods.Situation(view, shown, addresses.host, ended, waiting or {}, failure, listening, resized)
         return pods.pod_status(pod, situation)
 
     # --- the sandbox

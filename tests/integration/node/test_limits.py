@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.node.machine import LOOP, PREFIX, SOON, Machine, is_running
+from tests.integration.node.machine import LOOP, NODE, PREFIX, SOON, Machine, is_running
 from tests.integration.node.test_probes import shell
 
+from twinstack.api.core import Pod
+from twinstack.api.kinds import NODES, PODS
+from twinstack.api.scalars import quantity
 from twinstack.linux import cgroups
 from twinstack.node.machine import memory
 
@@ -98,3 +104,100 @@ def test_a_limit_that_cannot_be(machine: Machine) -> None:
     assert ended is not None
     assert ended.reason in ("OOMKilled", "StartError")
     machine.end("tiny", grace=0)
+
+
+def resized(machine: Machine, name: str, **wanted: dict[str, Any]) -> None:
+    """`wanted`: resources by container."""
+    changes = {"spec": {"containers": [{"name": each, "resources": wanted[each]} for each in wanted]}}
+    machine.do(lambda client: client.patch(PODS, name, "default", changes, subresource="resize"))
+
+
+def amounts(cpu: str, memory: str) -> dict[str, dict[str, str]]:
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
+
+
+def has(name: str, wanted: dict[str, dict[str, str]], restarts: int = 0) -> Callable[[Pod], bool]:
+    """Whether a container runs with these resources, and nothing of a resize is left to do."""
+
+    def look(pod: Pod) -> bool:
+        status = next((each for each in pod.status.container_statuses if each.name == name), None)
+        if status is None or status.state.running is None or status.restart_count != restarts:
+            return False
+        left = [each for each in pod.status.conditions if each.type.startswith("PodResize")]
+        return not left and status.resources == wanted and status.allocated_resources == wanted["requests"]
+
+    return look
+
+
+def limits_of(pod: Pod, name: str) -> tuple[str, str]:
+    """Of memory and of CPU, as its control groups have them."""
+    status = next(each for each in pod.status.container_statuses if each.name == name)
+    identity = str(status.container_id).removeprefix("twinstack://")
+    found = [path for parent in PLACE.directories for path in Path(parent).rglob(identity)]
+    files = ("memory.limit_in_bytes", "cpu.cfs_quota_us")
+    memory, quota = (next(path / file for path in found if (path / file).exists()) for file in files)
+    return memory.read_text().strip(), quota.read_text().strip()
+
+
+def test_resources_change_while_it_runs(machine: Machine) -> None:
+    small, large = amounts("100m", "64Mi"), amounts("200m", "128Mi")
+    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    plain = shell(LOOP, resources=small)
+    machine.create("sized", plain, plain | {"name": "anew", "resizePolicy": policy})
+    machine.pod("sized", is_running, "running")
+    resized(machine, "sized", c=large, anew=amounts("200m", "64Mi"))
+    machine.pod("sized", has("anew", amounts("200m", "64Mi")), "more CPU")
+    pod = machine.pod("sized", has("c", large), "resized")
+    assert (limits_of(pod, "c"), limits_of(pod, "anew")) == (("134217728", "20000"), ("67108864", "20000"))
+    assert pod.status.observed_generation == 2
+    machine.kill_agent(signal.SIGKILL)
+    machine.start_agent()
+    resized(machine, "sized", anew=large)
+    pod = machine.pod("sized", has("anew", large, restarts=1), "made anew")
+    assert has("c", large)(pod)
+    assert limits_of(pod, "anew") == ("134217728", "20000")
+    assert "anew" in machine.event("sized", "Killing", "Container anew resize requires restart")
+    machine.event("sized", "ResizeStarted", '"generation":3}')
+    machine.event("sized", "ResizeCompleted", '"generation":3}')
+    machine.end("sized")
+    assert groups() == []
+
+
+def test_resources_wait_for_room(machine: Machine) -> None:
+    node = machine.do(lambda client: client.get(NODES, NODE))
+    cpus = int(quantity(node.status.allocatable["cpu"]) * 1000)
+    machine.create("other", shell(LOOP, resources={"requests": {"cpu": f"{cpus - 200}m"}}))
+    machine.create("waits", shell(LOOP, resources={"requests": {"cpu": "100m"}}))
+    for name in ("other", "waits"):
+        machine.pod(name, is_running, "running")
+    resized(machine, "waits", c={"requests": {"cpu": "300m"}})
+
+    def is_deferred(pod: Pod) -> bool:
+        return any((each.type, each.reason) == ("PodResizePending", "Deferred") for each in pod.status.conditions)
+
+    pod = machine.pod("waits", is_deferred, "deferred")
+    told = f"Node didn't have enough resource: cpu, requested: 300, used: {cpus - 200}, capacity: {cpus}"
+    assert told in [each.message for each in pod.status.conditions]
+    assert pod.status.container_statuses[0].allocated_resources == {"cpu": "100m"}
+    machine.end("other", grace=0)
+    pod = machine.pod(
+        "waits", lambda pod: pod.status.container_statuses[0].allocated_resources == {"cpu": "300m"}, "room"
+    )
+    machine.end("waits")
+
+
+def test_memory_is_not_taken_from_who_uses_it(machine: Machine) -> None:
+    hold = "python3 -c 'a = bytearray(40 << 20); print(1, flush=True); import time; time.sleep(600)'"
+    machine.create("holds", shell(hold, resources=amounts("100m", "128Mi")))
+    machine.logged("holds", "1")
+    resized(machine, "holds", c=amounts("100m", "16Mi"))
+    message = (
+        'cannot decrease memory limits: attempting to set container "c" memory limit (16777216) below current usage'
+    )
+    failed = ("PodResizeInProgress", "Error")
+    pod = machine.pod("holds", lambda pod: failed in [(c.type, c.reason) for c in pod.status.conditions], "failure")
+    assert [each for each in pod.status.conditions if each.message.startswith(message)]
+    resized(machine, "holds", c=amounts("100m", "256Mi"))
+    pod = machine.pod("holds", has("c", amounts("100m", "256Mi")), "more memory")
+    assert limits_of(pod, "c")[0] == str(256 << 20)
+    machine.end("holds", grace=0)

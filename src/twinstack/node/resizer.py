@@ -1,0 +1,165 @@
+"""Gives the containers of one pod other resources while they run: carries out what `resizing` finds."""
+
+from __future__ import annotations
+
+from twinstack.api import core
+from twinstack.api.meta import Condition
+from twinstack.node import resizing, resources
+from twinstack.node.context import NodeContext
+from twinstack.node.lifecycle import Stop, View, Waiting, grace_of
+from twinstack.node.reporting import Reporter
+from twinstack.node.resizing import Resizing, Resources
+from twinstack.node.runtime.base import Container, ContainerKey, Limits, Phase, UpdateError
+
+RETRY = 15.0  # seconds until room on the node, or less use of memory, is looked for again
+
+
+class Resizer:
+    """Of one pod."""
+
+    def __init__(self, node: NodeContext, uid: str, reporter: Reporter) -> None:
+        self._node = node
+        self._uid = uid
+        self._reporter = reporter
+        self._allocated: dict[str, Resources] = {}  # by container
+        self._actual: dict[ContainerKey, Resources] = {}
+        self._adopted: dict[str, Resources] | None = None  # what runs of an earlier agent have
+        self._generation = 0  # of the pod when that was allocated
+        self._pending: Waiting | None = None
+        self._judged = 0  # the generation that is pending
+        self._moving = False
+        self._error = ""
+        self.replaced: set[ContainerKey] = set()  # runs that end to be made anew
+
+    @property
+    def retry(self) -> bool:
+        """Whether something waits for better times."""
+        return bool(self._error) or (self._pending is not None and self._pending.reason == resizing.DEFERRED)
+
+    def holding(self, pod: core.Pod) -> core.Pod:
+        """The pod with what is allocated to it."""
+        return resizing.with_resources(pod, self._allocated)
+
+    def allocate(self, pod: core.Pod) -> core.Pod:
+        """Give the pod what it wants if the node has it; the pod with what it has then."""
+        wanted = resizing.wanted(pod)
+        if self._adopted is None:
+            self._adopted = resizing.reported(pod)
+            self._allocated = dict(self._adopted)
+        if wanted == self._allocated:
+            self._pending = None
+            return pod
+        if any(resizing.changes(wanted[name], self._allocated.get(name, {})) for name in wanted):
+            refused = resizing.refusal(pod, self._node.neighbours(self._uid), self._node.allocatable)
+            if refused is not None:
+                self._wait(pod, refused)
+                return self.holding(pod)
+            self._generation = pod.metadata.generation
+            self._moving, self._error = True, ""
+            self._tell(pod, "Normal", "ResizeStarted", "started")
+        self._pending, self._allocated = None, wanted
+        return pod
+
+    def _wait(self, pod: core.Pod, refused: Waiting) -> None:
+        if self._pending is None or self._pending.reason != refused.reason or self._judged != pod.metadata.generation:
+            text = resizing.summary(pod, pod.metadata.generation, refused.message)
+            what = f"Pod resize {refused.reason}: {text}"
+            self._reporter.event(pod, "Warning", f"Resize{refused.reason}", what)
+        self._pending, self._judged = refused, pod.metadata.generation
+
+    async def apply(self, pod: core.Pod, view: View) -> list[Stop]:
+        """Give what is allocated to the containers that run; returns those that have to be stopped for it."""
+        runs = self._note(pod, view)
+        if not self._moving:
+            return []
+        stops, updates, decreases = [], [], []
+        for container, run in runs:
+            changed = resizing.changes(container.resources, self._actual[run.key])
+            if run.key in self.replaced or not changed:
+                continue
+            if resizing.needs_restart(container, changed):
+                self.replaced.add(run.key)
+                text = f"Container {container.name} resize requires restart"
+                stops.append(Stop(container, run, text, grace_of(pod)))
+                continue
+            limits = resources.limits(pod, container)
+            before = resources.limits(pod, _with(container, self._actual[run.key]))
+            used = self._node.runtime.usage(run.key) if 0 < limits.memory < (before.memory or float("inf")) else None
+            if used is not None and used.memory > limits.memory:
+                decreases.append((container.name, limits.memory, used.memory))
+            updates.append((container, run, limits))
+        error = resizing.memory_error(decreases)
+        if not error:
+            error = await self._update(updates)
+        self._conclude(pod, runs, error)
+        return stops
+
+    async def _update(self, updates: list[tuple[core.Container, Container, Limits]]) -> str:
+        for container, run, limits in updates:
+            try:
+                await self._node.runtime.update(run.key, limits)
+            except UpdateError as error:
+                return f'failed to resize container "{container.name}": {error}'
+            self._actual[run.key] = container.resources
+        return ""
+
+    def _conclude(self, pod: core.Pod, runs: list[tuple[core.Container, Container]], error: str) -> None:
+        if error:
+            if error != self._error:
+                self._tell(pod, "Warning", "ResizeError", "error", error)
+            self._error = error
+            return
+        self._error = ""
+        newest = {container.name: run.key.attempt for container, run in runs}
+        self.replaced = {key for key in self.replaced if newest.get(key.name, 0) <= key.attempt}
+        if not self.replaced:
+            self._moving = False
+            self._tell(pod, "Normal", "ResizeCompleted", "completed")
+
+    def _note(self, pod: core.Pod, view: View) -> list[tuple[core.Container, Container]]:
+        """The containers that run. A run has had since its start what was allocated then."""
+        found = []
+        adopted = self._adopted or {}
+        for container in pod.spec.init_containers + pod.spec.containers:
+            run = view.latest(container.name)
+            if run is None or run.phase is not Phase.RUNNING:
+                adopted.pop(container.name, None)
+                continue
+            self._actual.setdefault(run.key, adopted.pop(container.name, container.resources))
+            found.append((container, run))
+        current = {run.key for _, run in found}
+        self._actual = {key: held for key, held in self._actual.items() if key in current}
+        return found
+
+    def told(self, pod: core.Pod) -> Resizing:
+        """For the pod's status."""
+        conditions = []
+        if self._pending is not None:
+            conditions.append(
+                Condition(
+                    type=resizing.PENDING,
+                    status="True",
+                    reason=self._pending.reason,
+                    message=self._pending.message,
+                    observed_generation=self._judged,
+                )
+            )
+        if self._moving:
+            conditions.append(
+                Condition(
+                    type=resizing.IN_PROGRESS,
+                    status="True",
+                    reason=resizing.ERROR if self._error else "",
+                    message=self._error,
+                    observed_generation=self._generation,
+                )
+            )
+        return Resizing(tuple(conditions), dict(self._actual))
+
+    def _tell(self, pod: core.Pod, kind: str, reason: str, what: str, error: str = "") -> None:
+        text = resizing.summary(pod, self._generation, error)
+        self._reporter.event(pod, kind, reason, f"Pod resize {what}: {text}")
+
+
+def _with(container: core.Container, held: Resources) -> core.Container:
+    return core.Container(name=container.name, resources=dict(held))
