@@ -261,6 +261,8 @@ def test_processes_of_a_pod_are_counted_together(tmp_path: Path, network: Path) 
         config = SandboxConfig(UID, "default/web", "web", str(network), ETC, limits=Limits(pids=100))
         await bench.runtime.create_sandbox(config)
         assert (group / "pids.max").read_text() == "100\n"
+        await bench.runtime.update_sandbox(UID, Limits(pids=101))
+        assert (group / "pids.max").read_text() == "101\n"
         await bench.start("first", "for i in $(seq 60); do sleep 60 & done; wait")
         many = "for i in $(seq 80); do sleep 60 & done 2>&1; echo all"
         assert "all" not in await bench.output(many)

@@ -238,6 +238,9 @@ class Runtime(Protocol):
 
     async def create_sandbox(self, config: SandboxConfig) -> None: ...
 
+    async def update_sandbox(self, pod_uid: str, limits: Limits) -> None:
+        """Hold the pod's containers together to other limits; one that is not given stays. Raises UpdateError."""
+
     def sandbox_since(self, pod_uid: str) -> float:
         """When the pod's sandbox was made; 0 if none stands, as after a restart of the machine."""
 

@@ -140,10 +140,19 @@ class OCIRuntime:
     def _make_sandbox(self, config: SandboxConfig) -> None:
         self._sandbox(config.pod_uid).create(config)
         try:
-            cgrouplimits.make(self._place, pod_group(config.pod_uid), cgrouplimits.Amounts(*config.limits))
+            self._limit(config.pod_uid, config.limits)
         except BaseException:
             self._end_sandbox(config.pod_uid)
             raise
+
+    def _limit(self, uid: str, limits: Limits) -> None:
+        cgrouplimits.make(self._place, pod_group(uid), cgrouplimits.Amounts(*limits))
+
+    async def update_sandbox(self, pod_uid: str, limits: Limits) -> None:
+        try:
+            await asyncio.to_thread(self._limit, pod_uid, limits)
+        except OSError as error:
+            raise UpdateError(str(error)) from error
 
     def sandbox_since(self, pod_uid: str) -> float:
         if pod_uid not in self._pods:
