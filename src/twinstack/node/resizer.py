@@ -72,6 +72,8 @@ class Resizer:
         runs = self._note(pod, view)
         if not self._moving:
             return []
+        newest = {container.name: run.key.attempt for container, run in runs}
+        self.replaced = {key for key in self.replaced if newest.get(key.name, 0) <= key.attempt}
         stops, updates, decreases = [], [], []
         for container, run in runs:
             changed = resizing.changes(container.resources, self._actual[run.key])
@@ -90,28 +92,34 @@ class Resizer:
             updates.append((container, run, limits))
         error = resizing.memory_error(decreases)
         if not error:
-            error = await self._update(updates)
-        self._conclude(pod, runs, error)
+            error = await self._update(pod, updates)
+        self._conclude(pod, error)
         return stops
 
-    async def _update(self, updates: list[tuple[core.Container, Container, Limits]]) -> str:
-        for container, run, limits in updates:
-            try:
-                await self._node.runtime.update(run.key, limits)
-            except UpdateError as error:
-                return f'failed to resize container "{container.name}": {error}'
-            self._actual[run.key] = container.resources
+    async def _update(self, pod: core.Pod, updates: list[tuple[core.Container, Container, Limits]]) -> str:
+        """The pod as a whole has the more of before and after while its containers change."""
+        runtime, name = self._node.runtime, ""
+        before = resizing.with_resources(pod, {key.name: held for key, held in self._actual.items()})
+        new, old = (resources.pod_limits(each, self._node.pod_max_pids) for each in (pod, before))
+        try:
+            await runtime.update_sandbox(self._uid, Limits(*map(max, new, old)))
+            for container, run, limits in updates:
+                name = container.name
+                await runtime.update(run.key, limits)
+                self._actual[run.key] = container.resources
+            if not self.replaced:
+                await runtime.update_sandbox(self._uid, new)
+        except UpdateError as error:
+            return f'failed to resize container "{name}": {error}' if name else f"failed to resize pod: {error}"
         return ""
 
-    def _conclude(self, pod: core.Pod, runs: list[tuple[core.Container, Container]], error: str) -> None:
+    def _conclude(self, pod: core.Pod, error: str) -> None:
         if error:
             if error != self._error:
                 self._tell(pod, "Warning", "ResizeError", "error", error)
             self._error = error
             return
         self._error = ""
-        newest = {container.name: run.key.attempt for container, run in runs}
-        self.replaced = {key for key in self.replaced if newest.get(key.name, 0) <= key.attempt}
         if not self.replaced:
             self._moving = False
             self._tell(pod, "Normal", "ResizeCompleted", "completed")

@@ -150,6 +150,8 @@ def test_resources_change_while_it_runs(machine: Machine) -> None:
     pod = machine.pod("sized", has("c", large), "resized")
     assert (limits_of(pod, "c"), limits_of(pod, "anew")) == (("134217728", "20000"), ("67108864", "20000"))
     assert pod.status.observed_generation == 2
+    whole = next(group for group in groups() if os.path.exists(f"{group}/memory.limit_in_bytes"))
+    assert Path(whole, "memory.limit_in_bytes").read_text().strip() == str((128 + 64) << 20)
     machine.kill_agent(signal.SIGKILL)
     machine.start_agent()
     resized(machine, "sized", anew=large)
