@@ -24,6 +24,23 @@ _FIRST = 16  # packets that may come before it is known what came before them
 _STREAMS = {2: STDOUT, 3: STDERR}
 
 
+def begun(said: bytes, heard: bytes, least: int) -> bytes:
+    """The line that had been begun before `heard`.
+
+    `said` is the end of a log, which conmon writes first: it ends with the first bytes of what was heard, with `least`
+    of them or more. The longest part that fits is the likely one. Nothing if none fits.
+    """
+    log, text = memoryview(said), memoryview(heard)
+    for length in range(min(len(log), len(text)), least - 1, -1):
+        if log[len(log) - length :] == text[:length]:
+            return said[: len(said) - length].rpartition(b"\n")[2]
+    return b""
+
+
+def _output(packets: list[tuple[int, bytes]]) -> bytes:
+    return b"".join(data for stream, data in packets if stream == STDOUT)
+
+
 class Attachment:
     """A Session (see base) with a program that somebody else started. Made by `connect`."""
 
@@ -68,16 +85,23 @@ class Attachment:
         if logged is None:
             return []
         await asyncio.sleep(ACCEPTANCE)
+        found = self._there()
+        said, logged_too = logged(), len(_output(found))
+        if logged_too or not said.endswith(b"\n"):
+            await asyncio.sleep(ACCEPTANCE)  # what came between the two may be in the log, too
+            found += self._there()
+        line = begun(said, _output(found), logged_too)
+        return [(STDOUT, line), *found] if line else found
+
+    def _there(self) -> list[tuple[int, bytes]]:
+        """What has come, as far as it needs to be known at once."""
         found: list[tuple[int, bytes]] = []
         try:
             while len(found) < _FIRST and (packet := self._connection.recv(_OUTPUT)):
                 found.append((_STREAMS.get(packet[0], STDOUT), packet[1:]))
         except OSError:
             pass  # nothing is there now, or no more will be
-        heard = b"".join(data for stream, data in found if stream == STDOUT)
-        said = logged()
-        line = said[: len(said) - len(heard)].rpartition(b"\n")[2] if said.endswith(heard) else b""
-        return [(STDOUT, line), *found] if line else found
+        return found
 
     async def write(self, data: bytes) -> None:
         for start in range(0, len(data), _INPUT):
