@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +27,9 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples"
 SOAK = 10 if os.environ.get("TWINSTACK_TESTS") == "soak" else 1  # how many times as much as usual
-PATIENCE = 2.0  # seconds for one HTTP exchange
+CONNECTING = 2.0  # seconds for a connection, which is the kernels' work alone: a longer gap in the way shows
+ANSWERING = 30.0  # seconds for an answer, on a machine that has other things to do
+PATIENCE = 60.0  # seconds for what must come
 
 
 class Cluster:
@@ -66,7 +71,7 @@ class Cluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         return json.loads(done.stdout)
@@ -88,12 +93,22 @@ class Cluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=2 * PATIENCE,
             check=False,
         )
         out = done.stdout + done.stderr if expect or words[0].endswith("twinstack") else done.stdout
         assert done.returncode == expect, f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return out
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of all who lay a cluster's files."""
+        descriptor = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     # -- what is in it
 
@@ -114,13 +129,15 @@ class Cluster:
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     def pod_namespaces(self) -> list[Path]:
-        """The network namespaces of all pods."""
-        return [path for path in self.paths.namespaces() if path.name.count("-") == self.name.count("-") + 2]
+        """The network namespaces of the example's pods; those of pods that are gone may stay for a moment."""
+        found = {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in self.pods()}
+        digests = {uid: sha256(f"{node}/{uid}".encode()).hexdigest() for uid, node in found.items()}
+        return [namespaces.RUN_DIRECTORY / f"{node}-{digests[uid][:8]}" for uid, node in found.items()]
 
     def run_hello(self) -> None:
         """Apply the example and wait until all of its pods are ready."""
         self.kubectl("apply", "-f", str(EXAMPLES / "dual-stack.yaml"))
-        self.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+        self.kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
 
     # -- traffic
 
@@ -142,6 +159,14 @@ class Cluster:
             return False
         return True
 
+    def is_silent(self, address: Address, port: int = 80) -> bool:
+        """Whether node 1 gets no connection, at once or for a moment: who is there takes it within a millisecond."""
+        try:
+            namespaces.inside(self.paths.node(1), lambda: http(address, port, connecting=0.3))
+        except OSError:
+            return True
+        return False
+
 
 def _secrets(path: Path) -> list[str]:
     """Lines of private keys, and the keys and tokens of kubeconfigs."""
@@ -152,11 +177,12 @@ def _secrets(path: Path) -> list[str]:
     return []
 
 
-def http(address: Address, port: int, timeout: float = PATIENCE) -> str:
+def http(address: Address, port: int, *, connecting: float = CONNECTING) -> str:
     """The body of an HTTP/1.1 answer. Raises OSError, also for an answer that is not 200."""
     with socket.socket(address.family.af) as connection:
-        connection.settimeout(timeout)
+        connection.settimeout(connecting)
         connection.connect((str(address), port))
+        connection.settimeout(ANSWERING)
         host = f"[{address}]" if address.family is IPFamily.IPV6 else str(address)
         connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
@@ -168,7 +194,7 @@ def http(address: Address, port: int, timeout: float = PATIENCE) -> str:
     return body.decode()
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 5.0, *, every: float = 0.02) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, *, every: float = 0.02) -> T:
     """Wait for a true value and return it; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

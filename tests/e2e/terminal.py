@@ -46,7 +46,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def until(self, text: str, seconds: float = 15.0) -> str:
+    def until(self, text: str, seconds: float = 60.0) -> str:
         """Read until `text` has been said since the last call; returns what was said up to it."""
         deadline = time.monotonic() + seconds
         while text not in self.said:
@@ -63,7 +63,7 @@ class Terminal:
         except OSError as error:
             raise AssertionError(f"the program has ended; it had said {self.said!r}") from error
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """The exit code; what it still says is kept in `said`."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:

@@ -76,7 +76,7 @@ def test_a_person_gets_a_certificate(dual: Cluster, tmp_path: Path) -> None:
     dual.apply({**kind, "metadata": meta, "spec": spec})
     try:
         dual.kubectl("certificate", "approve", "ann")
-        issued = until(lambda: dual.get("csr", "ann")["status"].get("certificate"), "no certificate", 30)
+        issued = until(lambda: dual.get("csr", "ann")["status"].get("certificate"), "no certificate")
     finally:
         dual.kubectl("delete", "csr", "ann")
     (tmp_path / "ann.crt").write_bytes(base64.b64decode(issued))

@@ -154,20 +154,20 @@ def test_pods_reach_the_outside(outside: ExitStack, new_cluster: Callable[[str],
     before = links_of(MACHINE)
     assert "Pods reach the outside" not in cluster.up("--nodes", "1")
     cluster.apply(pod("web"))
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
     assert set(seen(cluster, "web", *OUTSIDE)) <= {"OSError", "ConnectionRefusedError", "TimeoutError"}
 
     told = cluster.up("--egress")
     assert "Pods reach the outside in IPv4 and IPv6." in told
     wanted = [str(ip) for ip in MACHINE_IPS for _ in range(2)]
-    until(lambda: seen(cluster, "web", *OUTSIDE) == wanted, "the outside is reached as the machine", 30)
+    until(lambda: seen(cluster, "web", *OUTSIDE) == wanted, "the outside is reached as the machine")
     assert links_of(MACHINE) == before
     # What the cluster has, and what is nobody's in it, stays in it; the machine's loopback is nowhere near.
     nobody = Address.parse("10.244.255.1"), Address.parse("fd00:10:244:ff::1"), Address.parse("192.0.0.1")
     assert not {"127.0.0.1", *wanted} & set(seen(cluster, "web", *nobody))
 
     cluster.up("--no-egress")
-    until(lambda: "out0" not in links_of(cluster.paths.switch), "the device goes", 30)
+    until(lambda: "out0" not in links_of(cluster.paths.switch), "the device goes")
     cluster.down()
     assert links_of(MACHINE) == before
     processes = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdecimal()]

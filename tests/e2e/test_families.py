@@ -72,7 +72,7 @@ def test_families_of_a_cluster(cluster: tuple[Cluster, str]) -> None:
         else:
             made.kubectl("apply", "-f", "-", stdin=text)
             assert made.get("service", name)["spec"]["ipFamilies"] == wanted
-    made.kubectl("rollout", "status", "deployment/hello", "--timeout=30s")
+    made.kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
     kubernetes = made.get("service", "kubernetes")["spec"]
     assert (kubernetes["ipFamilyPolicy"], kubernetes["ipFamilies"]) == ("SingleStack", families[:1])
     check_pods(made, families)

@@ -46,10 +46,10 @@ def run(cluster: Cluster, name: str, image: str, *flags: str) -> None:
 
 def said(cluster: Cluster, name: str) -> set[str]:
     """What the pod answers at each of its addresses."""
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     ips = [Address.parse(each["ip"]) for each in cluster.get("pod", name)["status"]["podIPs"]]
     assert len(ips) == 2
-    until(lambda: all(cluster.answers(ip) for ip in ips), "an answer of both families", 30)
+    until(lambda: all(cluster.answers(ip) for ip in ips), "an answer of both families")
     return {cluster.ask(ip) for ip in ips}
 
 
@@ -68,7 +68,7 @@ def test_an_archive_is_loaded_run_replaced_and_removed(cluster: Cluster, tmp_pat
     run(cluster, "echo", IMAGE)
     assert said(cluster, "echo") == {"one"}
     present = f'Pulled: Container image "{IMAGE}" already present on machine and can be accessed by the pod'
-    assert present in events(cluster, "echo")
+    until(lambda: present in events(cluster, "echo"), "the event")
 
     load(cluster, tmp_path, echo("two"), IMAGE)
     assert said(cluster, "echo") == {"one"}  # as long as it runs
@@ -79,7 +79,7 @@ def test_an_archive_is_loaded_run_replaced_and_removed(cluster: Cluster, tmp_pat
     refused = cluster.twinstack(*words, expect=1)
     assert "is in use: containers of pod default/echo-2 are made of it" in refused
     cluster.kubectl("delete", "pod", "echo", "echo-2", "--grace-period=1")
-    assert "removed docker.io/tests/echo:1" in until(lambda: removed(cluster, words), "a removal", 30)
+    assert "removed docker.io/tests/echo:1" in until(lambda: removed(cluster, words), "a removal")
     listed = json.loads(cluster.twinstack("image", "list", "--name", cluster.name, "-o", "json"))
     assert [name for image in listed for name in image["names"]] == [
         "twinstack.local/busybox:latest",
@@ -88,7 +88,7 @@ def test_an_archive_is_loaded_run_replaced_and_removed(cluster: Cluster, tmp_pat
     layers = cluster.paths.images / "layers"
     assert len(list(layers.iterdir())) == 2  # busybox, and its size
     run(cluster, "echo-3", IMAGE, "--image-pull-policy=Never")
-    until(lambda: waiting(cluster, "echo-3").get("reason") == "ErrImageNeverPull", "no image", 30)
+    until(lambda: waiting(cluster, "echo-3").get("reason") == "ErrImageNeverPull", "no image")
 
 
 def removed(cluster: Cluster, words: tuple[str, ...]) -> str:
@@ -103,7 +103,7 @@ def removed(cluster: Cluster, words: tuple[str, ...]) -> str:
 
 def test_the_machine_s_busybox(cluster: Cluster) -> None:
     run(cluster, "box", "twinstack.local/busybox", "--restart=Never", "--", "sh", "-c", "ls /; id -u")
-    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/box", "--timeout=30s")
+    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/box", "--timeout=60s")
     assert {"bin", "etc", "tmp"} <= set(cluster.kubectl("logs", "box").split())
     assert "home" in cluster.kubectl("logs", "box")
 
@@ -116,22 +116,22 @@ def test_a_private_registry(cluster: Cluster, host: str) -> None:
         image = f"{registry.name}/echo:1"
         cluster.kubectl("create", "namespace", "private")
         run(cluster, "denied", image, "-n", "private")
-        refusal = until(lambda: denied(cluster), "a refusal", 30)
+        refusal = until(lambda: told(cluster, "denied", "pull access denied"), "a refusal")
         assert refusal.startswith(
             f'Failed: Failed to pull image "{image}": failed to pull and unpack image "{image}": '
         )
         give_password(cluster, registry)
         run(cluster, "allowed", image, "-n", "private")
-        cluster.kubectl("wait", "--for=condition=Ready", "pod/allowed", "-n", "private", "--timeout=30s")
-        pulled = [text for text in events(cluster, "allowed", "-n", "private") if text.startswith("Pulled")]
-        assert f'Successfully pulled image "{image}" in ' in pulled[0]
-        assert pulled[0].endswith(" bytes.")
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/allowed", "-n", "private", "--timeout=60s")
+        pulled = until(lambda: told(cluster, "allowed", "Pulled: "), "the event")
+        assert f'Successfully pulled image "{image}" in ' in pulled
+        assert pulled.endswith(" bytes.")
         ips = cluster.get("pod", "allowed", "-n", "private")["status"]["podIPs"]
-        until(lambda: cluster.answers(Address.parse(ips[0]["ip"])), "an answer", 30)
+        until(lambda: cluster.answers(Address.parse(ips[0]["ip"])), "an answer")
         assert {cluster.ask(Address.parse(each["ip"])) for each in ips} == {f"pulled over {host}"}
-        until(lambda: any(image in each["names"] for each in shown(cluster)), "the image in a Node's status", 30)
+        until(lambda: any(image in each["names"] for each in shown(cluster)), "the image in a Node's status")
         cluster.kubectl("delete", "pod", "--all", "-n", "private", "--grace-period=1")
-    until(lambda: removed(cluster, ("image", "remove", "--name", cluster.name, image)), "a removal", 30)
+    until(lambda: removed(cluster, ("image", "remove", "--name", cluster.name, image)), "a removal")
 
 
 def shown(cluster: Cluster) -> list[Any]:
@@ -139,9 +139,9 @@ def shown(cluster: Cluster) -> list[Any]:
     return [image for node in cluster.get("nodes")["items"] for image in node["status"]["images"]]
 
 
-def denied(cluster: Cluster) -> str:
-    texts = events(cluster, "denied", "-n", "private")
-    return next((text for text in texts if "pull access denied" in text), "")
+def told(cluster: Cluster, name: str, words: str) -> str:
+    """The first event with such words about a pod in the private namespace."""
+    return next((text for text in events(cluster, name, "-n", "private") if words in text), "")
 
 
 def give_password(cluster: Cluster, registry: Registry) -> None:
@@ -154,13 +154,12 @@ def give_password(cluster: Cluster, registry: Registry) -> None:
 
 def test_a_machine_without_a_way_out(cluster: Cluster) -> None:
     run(cluster, "far", "registry.twinstack.invalid/app:1")
-    until(lambda: waiting(cluster, "far").get("reason") == "ImagePullBackOff", "a pause", 30)
+    until(lambda: waiting(cluster, "far").get("reason") == "ImagePullBackOff", "a pause")
     message = waiting(cluster, "far")["message"]
     assert message.startswith('Back-off pulling image "registry.twinstack.invalid/app:1": ErrImagePull: failed to pull')
     assert "lookup registry.twinstack.invalid: no such host" in message
     assert "`twinstack image load FILE`" in message
-    texts = events(cluster, "far")
-    for text in ("Failed: Error: ErrImagePull", "Failed: Error: ImagePullBackOff"):
-        assert text in texts
-    attempts = [text for text in texts if text.startswith("Pulling: ")]
+    failures = {"Failed: Error: ErrImagePull", "Failed: Error: ImagePullBackOff"}
+    until(lambda: failures <= set(events(cluster, "far")), "the events")
+    attempts = [text for text in events(cluster, "far") if text.startswith("Pulling: ")]
     assert attempts == ['Pulling: Pulling image "registry.twinstack.invalid/app:1"']

@@ -43,9 +43,10 @@ def make(cluster: Cluster, name: str) -> None:
         "readinessProbe": {
             "exec": {"command": ["test", "-e", "/tmp/ready"]},
             "periodSeconds": 1,
+            "timeoutSeconds": 30,
             "failureThreshold": 1,
         },
-        "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1, "failureThreshold": 2},
+        "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 2},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/config"}],
     }
     spec = {
@@ -57,7 +58,7 @@ def make(cluster: Cluster, name: str) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"text": "one"}})
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": ports})
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=20s")
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
 
 def test_a_pod_from_start_to_restart(dual: Cluster, name: str) -> None:
@@ -76,7 +77,7 @@ def test_a_pod_from_start_to_restart(dual: Cluster, name: str) -> None:
         until(lambda address=address: dual.answers(address), "it is back")  # type: ignore[misc]
     described = dual.kubectl("describe", "pod", name)
     assert "Readiness probe failed:" in described
-    assert "http-get http://:80/ delay=0s timeout=1s period=1s #success=1 #failure=2" in described
+    assert "http-get http://:80/ delay=0s timeout=30s period=1s #success=1 #failure=2" in described
 
     # Its port on its node, in both families, from beyond the node.
     node = dual.get("pod", name)["spec"]["nodeName"]
@@ -85,8 +86,8 @@ def test_a_pod_from_start_to_restart(dual: Cluster, name: str) -> None:
 
     # Not alive: stopped for its probe, and started again with files of its own.
     dual.kubectl("exec", name, "--", "touch", "/tmp/sick")
-    until(lambda: restarts(dual, name) == 1, "it is restarted", 15)
-    dual.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=20s")
+    until(lambda: restarts(dual, name) == 1, "it is restarted")
+    dual.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     for address in addresses:
         until(lambda address=address: dual.answers(address), "it is back")  # type: ignore[misc]
     described = dual.kubectl("describe", "pod", name)

@@ -16,7 +16,7 @@ LABEL = {"test": "workloads"}
 def cluster(dual: Cluster) -> Iterator[Cluster]:
     yield dual
     dual.kubectl("delete", "cronjob,job,daemonset,statefulset", "-l", "test=workloads", "--wait=true")
-    until(lambda: dual.pods("test=workloads") == [], "nothing is left", 30)
+    until(lambda: dual.pods("test=workloads") == [], "nothing is left")
 
 
 def pod(*command: str, restart: str = "Always") -> dict[str, Any]:
@@ -46,39 +46,39 @@ def test_jobs_end_and_cronjobs_make_them(cluster: Cluster) -> None:
     job = {"metadata": {"labels": LABEL}, "spec": {"template": pod("true", restart="Never")}}
     apply(cluster, "batch/v1", "CronJob", "nightly", schedule="0 3 * * *", jobTemplate=job)
     cluster.kubectl("create", "job", "now", "--from=cronjob/nightly")
-    cluster.kubectl("wait", "--for=condition=Complete", "job/count", "job/now", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Complete", "job/count", "job/now", "--timeout=60s")
     status = cluster.get("job", "count")["status"]
     assert (status["succeeded"], status["completedIndexes"]) == (3, "0-2")
     logs = cluster.kubectl("logs", "-l", "batch.kubernetes.io/job-name=count")
     assert sorted(logs.splitlines()) == [f"index {number} of count-{number}" for number in range(3)]
     cluster.kubectl("delete", "job", "count")
-    until(lambda: cluster.pods("batch.kubernetes.io/job-name=count") == [], "its pods go too", 30)
+    until(lambda: cluster.pods("batch.kubernetes.io/job-name=count") == [], "its pods go too")
 
 
 def test_a_daemonset_has_a_pod_on_each_node_and_goes_back(cluster: Cluster) -> None:
     apply(cluster, "apps/v1", "DaemonSet", "agent", **keeper())
-    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert nodes_of(cluster) == [f"{cluster.name}-1", f"{cluster.name}-2"]
     cluster.kubectl("set", "env", "daemonset/agent", "VERSION=2")
-    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert [one["spec"]["containers"][0].get("env") for one in cluster.pods("test=workloads")] == [
         [{"name": "VERSION", "value": "2"}]
     ] * 2
     cluster.kubectl("rollout", "undo", "daemonset/agent")
-    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
     assert [one["spec"]["containers"][0].get("env") for one in cluster.pods("test=workloads")] == [None, None]
     assert nodes_of(cluster) == [f"{cluster.name}-1", f"{cluster.name}-2"]
 
 
 def test_a_statefulset_is_scaled_and_rolled_in_order(cluster: Cluster) -> None:
     apply(cluster, "apps/v1", "StatefulSet", "db", **keeper(serviceName="db", replicas=2))
-    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     cluster.kubectl("scale", "statefulset/db", "--replicas=3")
-    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     before = {one["metadata"]["name"]: one["metadata"]["uid"] for one in cluster.pods("test=workloads")}
     assert sorted(before) == ["db-0", "db-1", "db-2"]
     cluster.kubectl("set", "env", "statefulset/db", "VERSION=2")
-    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=30s")
+    cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
     after = cluster.pods("test=workloads")
     made = {one["metadata"]["name"]: one["metadata"]["creationTimestamp"] for one in after}
     assert made["db-2"] <= made["db-1"] <= made["db-0"]

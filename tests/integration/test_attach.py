@@ -18,6 +18,7 @@ from twinstack.node.runtime.base import STDERR, STDOUT, ContainerConfig, Contain
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 PREFIX = f"tt-I-{os.getpid()}"
+PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture
@@ -57,13 +58,13 @@ class Ear:
             self.more.set()
 
     async def until(self, text: bytes, stream: int = STDOUT) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while text not in self.said[stream]:
                 self.more.clear()
                 await self.more.wait()
 
     async def end(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self.task
         await self.session.close()
 
@@ -75,7 +76,9 @@ async def touch(bench: Bench, key: ContainerKey, path: str) -> None:
 
 
 def log_of(bench: Bench, key: ContainerKey) -> list[str]:
-    return [line.split(" ", 3)[3] for line in bench.runtime.log_path(key).read_bytes().decode().split("\n")[:-1]]
+    path = bench.runtime.log_path(key)
+    text = path.read_bytes().decode() if path.exists() else ""
+    return [line.split(" ", 3)[3] for line in text.split("\n")[:-1]]
 
 
 def test_output_for_several_who_come_and_go(tmp_path: Path, network: Path) -> None:
@@ -87,7 +90,7 @@ def test_output_for_several_who_come_and_go(tmp_path: Path, network: Path) -> No
             bench,
             script,
         )
-        while not bench.runtime.log_path(key).exists() or log_of(bench, key) != ["early"]:
+        while log_of(bench, key) != ["early"]:
             await asyncio.sleep(0.01)
         first, second = Ear(await bench.runtime.attach(key)), Ear(await bench.runtime.attach(key))
         await touch(bench, key, "/tmp/1")
@@ -113,7 +116,8 @@ def test_input_ends_with_the_first_who_had_any(tmp_path: Path, network: Path) ->
 
     async def work(bench: Bench) -> None:
         key = await start(bench, "echo logged; printf 'ready '; sort", stdin=True, once=True)
-        await asyncio.sleep(0.1)
+        while "ready " not in log_of(bench, key):
+            await asyncio.sleep(0.01)
         ear = Ear(await bench.runtime.attach(key, stdin=True))
         for number in range(30000, 0, -1):
             await ear.session.write(b"%05d\n" % number)
@@ -207,7 +211,7 @@ def test_one_who_takes_nothing_is_dropped(tmp_path: Path, network: Path) -> None
         await asyncio.sleep(0.3)
         held_up = bench.runtime.log_path(key).stat().st_size
         assert held_up < 900_000
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(log_of(bench, key)) < 10000:
                 await asyncio.sleep(0.2)
         await taking.aclose()
@@ -223,7 +227,8 @@ def test_no_input_and_no_terminal(tmp_path: Path, network: Path) -> None:
         await session.write(b"nobody reads this")
         session.resize(80, 24)
         await session.end_input()
-        await asyncio.sleep(0.05)
+        while not log_of(bench, key):
+            await asyncio.sleep(0.01)
         assert log_of(bench, key) == ["/dev/null"]
         await session.close()
 

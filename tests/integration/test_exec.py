@@ -61,7 +61,7 @@ def processes_of(mark: str) -> list[int]:
 
 
 async def gone(mark: str) -> bool:
-    for _ in range(200):
+    for _ in range(6000):
         if not processes_of(mark):
             return True
         await asyncio.sleep(0.01)
@@ -137,7 +137,7 @@ def test_a_terminal(tmp_path: Path, network: Path) -> None:
         session.resize(101, 33)
         await session.write(b"trap 'echo re''sized' WINCH; stty size; read -r _ _ _ _ _ sid tty _ </proc/$$/stat\n")
         await session.write(b"[ $sid = $$ ] && [ $tty != 0 ] && echo lea''der; echo $TERM\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await until(b"xterm\r\n")
             assert b"33 101\r\n" in said
             assert b"leader\r\n" in said  # of a session with a terminal
@@ -163,7 +163,7 @@ def test_a_program_dies_with_its_session(tmp_path: Path, network: Path, tty: boo
             await asyncio.sleep(0.01)
         began = time.monotonic()
         await session.close()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 30  # nobody waits for the program
         assert await gone(mark)
         assert processes_of(str(Layout(bench.root).container(key).path)) == [running_conmon(bench, key)]
         assert list(Layout(bench.root).container(key).sessions.iterdir()) == []
@@ -185,7 +185,7 @@ def test_a_program_that_leaves_others_behind(tmp_path: Path, network: Path) -> N
         key = await bench.start("c", "sleep 60")
         began = time.monotonic()
         assert await run(bench, key, f"sleep {mark} & echo begun") == (0, "begun\n", "")
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 30  # nor for those
         while len(processes_of(mark)) != 1:  # as with any engine
             await asyncio.sleep(0.01)
 
