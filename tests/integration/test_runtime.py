@@ -197,7 +197,7 @@ def test_containers_of_a_pod_share(tmp_path: Path, network: Path) -> None:
         fixed = Mount(str(volume), "/fixed", read_only=True)
         script = "readlink /proc/self/ns/ipc /proc/self/ns/uts; echo 1 > /dev/shm/s; echo 2 > /var/run/data/v; sleep 60"
         key = await bench.start("first", script, ROOT, shown)
-        for _ in range(500):
+        for _ in range(6000):
             if (volume / "v").exists():
                 break
             await asyncio.sleep(0.01)
@@ -263,7 +263,9 @@ def test_processes_of_a_pod_are_counted_together(tmp_path: Path, network: Path) 
         assert (group / "pids.max").read_text() == "100\n"
         await bench.runtime.update_sandbox(UID, Limits(pids=101))
         assert (group / "pids.max").read_text() == "101\n"
-        await bench.start("first", "for i in $(seq 60); do sleep 60 & done; wait")
+        first = await bench.start("first", "for i in $(seq 60); do sleep 60 & done; echo all; wait")
+        while not says(bench.runtime.log_path(first), "all"):
+            await asyncio.sleep(0.01)
         many = "for i in $(seq 80); do sleep 60 & done 2>&1; echo all"
         assert "all" not in await bench.output(many)
 
@@ -287,7 +289,7 @@ def test_a_container_dies_with_its_conmon(tmp_path: Path, network: Path) -> None
         await bench.runtime.wait(key)
         state = bench.state(key)
         assert (state.exit_code, state.reason) == (137, "ContainerStatusUnknown")
-        for _ in range(200):
+        for _ in range(6000):
             if not processes.is_alive(running.first):
                 break
             await asyncio.sleep(0.01)
@@ -296,18 +298,34 @@ def test_a_container_dies_with_its_conmon(tmp_path: Path, network: Path) -> None
     with_bench(tmp_path, network, work)
 
 
+def says(path: Path, text: str) -> bool:
+    """Whether a log ends with such a line."""
+    return path.exists() and path.read_bytes().endswith(f" stdout F {text}\n".encode())
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def test_long_logs_are_begun_anew(tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(bench: Bench) -> None:
-        some = "head -c 12000000 /dev/zero | tr '\\0' x | fold -w 12000; echo"
-        script = f"{some}; sleep 0.5; {some}; sleep 0.5; echo the end"
+        some = "head -c 12000000 /dev/zero | tr '\\0' x | fold -w 12000; echo; echo some"
+        wait = "until [ -e /gate/{} ]; do sleep 0.01; done"
+        script = f"{some} 1; {wait.format(1)}; {some} 2; {wait.format(2)}; echo the end"
         monkeypatch.setattr("twinstack.node.runtime.oci.ROTATION", 0.02)
         bench.runtime.close()
         bench.runtime = OCIRuntime(tmp_path, CHOICE, ImageStore(tmp_path / "images"), group=PREFIX)
         bench.runtime.open(bench.ended.append)
-        key = await bench.start("c", script)
-        await bench.runtime.wait(key)
+        gate = tmp_path / "gate"
+        gate.mkdir()
+        key = await bench.start("c", script, ROOT, Mount(str(gate), "/gate"))
         path = bench.runtime.log_path(key)
         older = path.with_name(path.name + ".1")
+        for number in (1, 2):
+            while not any(says(each, f"some {number}") for each in (path, older)) or size(path) > 10 << 20:
+                await asyncio.sleep(0.02)
+            (gate / str(number)).touch()
+        await bench.runtime.wait(key)
         assert path.stat().st_size < 10 << 20 < older.stat().st_size
         assert path.read_text().splitlines()[-1].endswith(" stdout F the end")
         assert older.read_bytes().endswith(b"\n")
@@ -352,8 +370,8 @@ def test_containers_outlive_an_agent_that_is_killed(tmp_path: Path, network: Pat
         assert bench.state(goes_on).phase is Phase.RUNNING
         assert bench.runtime.sandbox_since(UID) > 0
         before = bench.runtime.log_path(goes_on).stat().st_size
-        await asyncio.sleep(0.2)
-        assert bench.runtime.log_path(goes_on).stat().st_size > before
+        while bench.runtime.log_path(goes_on).stat().st_size == before:
+            await asyncio.sleep(0.01)
         assert bench.runtime.kill(goes_on, signal.SIGKILL)
         await bench.runtime.wait(goes_on)
         assert bench.ended == [bench.state(goes_on)]
