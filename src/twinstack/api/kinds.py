@@ -66,4 +66,5 @@ CERTIFICATE_SIGNING_REQUESTS = Kind(
 )
 CLUSTER_ROLES = Kind(resource("rbac.authorization.k8s.io", "clusterroles"), ClusterRole)
 POD_DISRUPTION_BUDGETS = Kind(resource("policy", "poddisruptionbudgets"), PodDisruptionBudget)
+CSI_NODES = Kind(resource("storage.k8s.io", "csinodes"), Object)
 LEASES = Kind(resource("coordination.k8s.io", "leases"), Lease)

@@ -1,4 +1,4 @@
-"""The node's own objects in the API: its Node, kept true, and its Lease, kept fresh (KEP-589).
+"""The node's own objects in the API: its Node, kept true, its CSINode, and its Lease, kept fresh (KEP-589).
 
 The Node's status is written when it changes, otherwise every five minutes; that the node lives is told by the
 Lease every ten seconds.
@@ -20,7 +20,7 @@ from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
 from twinstack.client.informer import Informer
 from twinstack.client.rest import Client
 from twinstack.ip import Address
-from twinstack.node import machine
+from twinstack.node import csinode, machine
 from twinstack.node.images.store import Image
 from twinstack.node.lifecycle import Waiting
 
@@ -74,6 +74,7 @@ class Registration:
         self._lease: Lease | None = None
         self._wake = asyncio.Event()
         self._reported_at = 0.0
+        self._with_csi_node = ""  # the uid of the Node whose CSINode is there
 
     def changed(self) -> None:
         """Look at once whether the Node has to be written."""
@@ -117,6 +118,8 @@ class Registration:
             node = await self._client.patch(NODES, name, "", patch, subresource="status")
             self._nodes.wrote(node)
             self._reported_at = time.monotonic()
+        if node.metadata.uid != self._with_csi_node and await csinode.ensure(self._client, node):
+            self._with_csi_node = node.metadata.uid
         return node
 
     async def _register(self) -> core.Node:

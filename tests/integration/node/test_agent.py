@@ -11,7 +11,7 @@ from contextlib import suppress
 from tests.integration.node.machine import LOOP, NODE, NODE_IPS, SOON, Machine, is_running, waiting_reason
 
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import LEASES, NODES
+from twinstack.api.kinds import CSI_NODES, LEASES, NODES
 from twinstack.client.rest import Client
 from twinstack.linux import namespaces
 
@@ -35,8 +35,10 @@ def test_the_node_says_what_it_is(machine: Machine) -> None:
     assert [(handler.name, sorted(handler.features)) for handler in node.status.runtime_handlers] == [
         ("", ["recursiveReadOnlyMounts", "userNamespaces"])
     ]
-    assert node.status.declared_features == ["ExtendWebSocketsToKubelet"]
+    assert node.status.declared_features == ["ExtendWebSocketsToKubelet", "InPlacePodVerticalScalingInitContainers"]
     assert node.status.daemon_endpoints.kubelet_endpoint.port == 10250
+    owned = machine.do(lambda client: client.get(CSI_NODES, NODE)).metadata.owner_references
+    assert [(owner.kind, owner.uid) for owner in owned] == [("Node", node.metadata.uid)]
 
 
 def test_a_pod_runs_with_an_address_of_each_family(machine: Machine) -> None:
