@@ -42,3 +42,12 @@ def parse_duration(text: str) -> float:
     if position == 0 or position != len(text):
         raise ValueError(f"not a duration: {text!r}; write it like 30s or 1m30s")
     return total
+
+
+def format_duration(seconds: float) -> str:
+    """A metav1.Duration, as Go writes it: `24h0m0s`, `1m30s`, `20ms`, `0s`."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.10g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest:.10g}s"

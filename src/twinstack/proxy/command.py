@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         log.error("%s", error)
         return 2
+    if args.write_config_to:
+        return write_configuration(configuration, Path(args.write_config_to))
     if args.cleanup:
         return clean_up(configuration)
     if args.init_only:
@@ -61,6 +63,20 @@ def run(args: argparse.Namespace) -> int:
     if not prepare(configuration):
         return 1
     return uvloop.run(serve(access, configuration))
+
+
+def write_configuration(configuration: Configuration, path: Path) -> int:
+    import yaml
+
+    from twinstack.proxy.shown_configuration import as_file
+
+    try:
+        path.write_text(yaml.dump(as_file(configuration)))
+    except OSError as error:
+        log.error("--write-config-to: %s", error)
+        return 1
+    log.info("wrote %s", path)
+    return 0
 
 
 def _access(configuration: Configuration) -> kubeconfig.ClusterAccess:

@@ -46,11 +46,13 @@ class Configuration(NamedTuple):
     conntrack: ConntrackSettings = ConntrackSettings()
     sync_period: float = 30.0
     min_sync_period: float = 0.02
+    bind_address: str = "0.0.0.0"  # its family is the one of the two that follow, where they are not given
     healthz: str = "0.0.0.0:10256"  # empty: none
     metrics: str = "127.0.0.1:10249"
     bind_hard: bool = False  # end when one of them cannot be had
     master: str = ""  # the API server's URL, in place of the kubeconfig's
     oom_score_adj: int | None = None
+    verbosity: int = 0  # of the log
     file: str = ""  # where all this was read from: when it changes the proxy ends, to be started with it
 
     def local_pods(self, family: IPFamily, node: Node | None) -> frozenset[CIDR] | None:

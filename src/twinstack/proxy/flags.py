@@ -6,6 +6,7 @@ import argparse
 import socket
 from pathlib import Path
 
+from twinstack import __version__
 from twinstack.api.times import parse_duration
 from twinstack.dataplane.model import Target
 from twinstack.ip import CIDR, Address, IPFamily
@@ -13,6 +14,7 @@ from twinstack.proxy.configuration import Configuration, LocalMode
 from twinstack.proxy.configuration_file import read_file
 from twinstack.proxy.kernel_settings import ConntrackSettings
 from twinstack.proxy.layout import PodInterface
+from twinstack.proxy.needless_flags import add_needless_flags, read_needless_flags
 from twinstack.proxy.web import parse_endpoint
 
 MODE = "nftables"
@@ -38,24 +40,34 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--bind-address", metavar="IP", help="an IPv6 one makes the next two listen on IPv6; nothing else is bound")
     add("--healthz-bind-address", metavar="IP:PORT", help="/healthz, /livez; empty for none (0.0.0.0:10256)")
     add("--metrics-bind-address", metavar="IP:PORT", help="/metrics; empty for none (127.0.0.1:10249)")
-    add("--bind-address-hard-fail", action="store_true", help="end when one of them cannot be had")
+    _add_switch(parser, "bind-address-hard-fail", "end when one of them cannot be had")
     add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: how late the kernel ends this process")
     add("--conntrack-max-per-core", type=int, metavar="N", help="tracked flows a core; 0 changes nothing")
     add("--conntrack-min", type=int, metavar="N", help="tracked flows at least, with --conntrack-max-per-core")
     for name, what in _TIMEOUTS.items():
         add(f"--conntrack-{name}", metavar="TIME", help=f"how long {what}; 0s changes nothing")
-    add("--conntrack-tcp-be-liberal", action="store_true", help="take packets outside the TCP window for valid")
-    add("--init-only", action="store_true", help="set what --conntrack-… asks for, and end")
+    _add_switch(parser, "conntrack-tcp-be-liberal", "take packets outside the TCP window for valid")
+    add("--write-config-to", default="", metavar="FILE", help="write the configuration as a file for --config, and end")
+    _add_switch(parser, "init-only", "set what --conntrack-… asks for, and end")
     add("--dry-run", action="store_true", help="show what would be programmed, and end")
     add("-f", "--filename", default="", metavar="FILE", help="--dry-run: manifests in place of a cluster; - for input")
     add("-o", "--output", choices=["text", "json"], default="text", help="form of --dry-run")
-    add("--cleanup", action="store_true", help="remove the proxy's tables, and end")
+    _add_switch(parser, "cleanup", "remove the proxy's tables, and end")
+    for name, page in (("healthz", HEALTHZ_PORT), ("metrics", METRICS_PORT)):
+        add(f"--{name}-port", type=int, default=page, metavar="PORT", help=f"deprecated: use --{name}-bind-address")
+    add("--version", action="version", version=f"twinstack {__version__}")
+    add_needless_flags(parser)
 
 
 def add_node_flags(parser: argparse.ArgumentParser) -> None:
     """Those that decide what is right for a node, and not how the process runs."""
     add = parser.add_argument
-    add("--config", default="", metavar="FILE", help="KubeProxyConfiguration; what it says wins over flags")
+    add(
+        "--config",
+        default="",
+        metavar="FILE",
+        help="KubeProxyConfiguration; what it says wins over flags but --hostname-override",
+    )
     add("--kubeconfig", default="", metavar="FILE", help="how to reach the API server; in a pod its service account")
     add("--master", default="", metavar="URL", help="the API server, in place of the kubeconfig's")
     add("--hostname-override", default="", metavar="NAME", help="name of this Node; else the host's")
@@ -75,9 +87,11 @@ def add_node_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--pod-bridge-interface", default="", metavar="NAME", help="what pods are behind, in mode BridgeInterface")
     add("--pod-interface-name-prefix", default="", metavar="TEXT", help="their interfaces, in InterfaceNamePrefix")
-    add("--masquerade-all", action="store_true", help="masquerade all traffic to ClusterIPs")
+    _add_switch(parser, "masquerade-all", "masquerade all traffic to ClusterIPs")
     parser.set_defaults(
         masquerade_bit=14,
+        healthz_port=HEALTHZ_PORT,
+        metrics_port=METRICS_PORT,
         proxy_mode=MODE,
         iptables_sync_period="30s",
         iptables_min_sync_period="20ms",
@@ -93,11 +107,25 @@ def add_node_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_switch(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """`--name`, `--name=true` or `--name=false`."""
+    parser.add_argument(f"--{name}", type=_boolean, nargs="?", const=True, default=False, metavar="BOOL", help=text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
 def read_flags(args: argparse.Namespace) -> Configuration:
     """Raises ValueError with a sentence for people."""
+    read_needless_flags(args)
     if args.config:
+        name = args.hostname_override
         for flag, value in read_file(Path(args.config)).items():
             setattr(args, flag, value)
+        args.hostname_override = name or args.hostname_override  # the one flag that wins over the file
     if args.proxy_mode not in ("", MODE):
         raise ValueError(f"--proxy-mode {args.proxy_mode}: only {MODE} is there")
     cluster = tuple(CIDR.parse(part.strip()) for part in args.cluster_cidr.split(",") if part.strip())
@@ -122,11 +150,13 @@ def read_flags(args: argparse.Namespace) -> Configuration:
         mark_bit=args.masquerade_bit,
         sync_period=parse_duration(args.iptables_sync_period) or 30.0,
         min_sync_period=max(parse_duration(args.iptables_min_sync_period), SHORTEST_INTERVAL),
-        healthz=_endpoint(args.healthz_bind_address, HEALTHZ[family], HEALTHZ_PORT),
-        metrics=_endpoint(args.metrics_bind_address, METRICS[family], METRICS_PORT),
+        bind_address=args.bind_address,
+        healthz=_endpoint(args.healthz_bind_address, HEALTHZ[family], args.healthz_port),
+        metrics=_endpoint(args.metrics_bind_address, METRICS[family], args.metrics_port),
         bind_hard=args.bind_address_hard_fail,
         master=args.master,
         oom_score_adj=args.oom_score_adj,
+        verbosity=getattr(args, "v", 0),
         file=args.config,
         conntrack=ConntrackSettings(
             max_per_core=args.conntrack_max_per_core,
@@ -141,7 +171,9 @@ def read_flags(args: argparse.Namespace) -> Configuration:
 
 
 def _endpoint(text: str | None, default: str, port: int) -> str:
-    """`IP:PORT`; an address alone has the usual port. Empty: none. Raises ValueError."""
+    """`IP:PORT`; an address alone has this port. Empty, or port 0: none. Raises ValueError."""
+    if not port:
+        return ""
     if text is None:
         return default
     if text:

@@ -10,6 +10,8 @@ import os
 import signal
 from collections.abc import Callable
 
+import msgspec
+
 from twinstack.client.events import EventRecorder
 from twinstack.client.kubeconfig import ClusterAccess
 from twinstack.client.rest import Client
@@ -21,6 +23,7 @@ from twinstack.proxy.health import Health, eligible
 from twinstack.proxy.layout import Layout
 from twinstack.proxy.metrics import CONTENT_TYPE, ProxyMetrics
 from twinstack.proxy.service_health import HealthPorts
+from twinstack.proxy.shown_configuration import configz
 from twinstack.proxy.sync import Synchroniser
 from twinstack.proxy.tracker import ClusterTracker
 from twinstack.proxy.writer import Writer, foreign_proxies
@@ -152,6 +155,9 @@ class Proxy:
                 if clients is not None:
                     self.metrics.clients.set(clients, state.family)
 
+    def _configz(self) -> bytes:
+        return msgspec.json.encode(configz(self.configuration))
+
     def _metrics_pages(self) -> web.Pages:
         def metrics() -> web.Page:
             self._count_clients()
@@ -161,6 +167,7 @@ class Proxy:
             "/metrics": metrics,
             "/healthz": lambda: web.plain("ok"),
             "/proxyMode": lambda: web.plain("nftables"),
+            "/configz": lambda: web.Page(200, "application/json", self._configz()),
         }
 
 

@@ -36,6 +36,8 @@ def test_a_life_of_a_proxy(bed: Bed, tmp_path: Path) -> None:
                 await world.answers(family, pod(family, 2))
             assert (await world.page(10256, "/healthz"))[0].startswith("HTTP/1.1 200 OK")
             assert (await world.page(10249, "/proxyMode"))[1] == "nftables"
+            shown = json.loads((await world.page(10249, "/configz"))[1])["kubeproxy.config.k8s.io"]
+            assert (shown["HostnameOverride"], shown["Mode"]) == (NODE, "nftables")
             await world.metric('kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1')
             assert 'twinstack_proxy_front_ends{ip_family="IPv4"} 3' in (await world.page(10249, "/metrics"))[1]
             layout = Layout(FAMILIES[0])

@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from twinstack.ip import CIDR, IPFamily
 from twinstack.proxy.configuration import Configuration, LocalMode
 from twinstack.proxy.flags import add_flags, read_flags
 from twinstack.proxy.kernel_settings import ConntrackSettings
 from twinstack.proxy.layout import PodInterface
+from twinstack.proxy.needless_flags import REFUSED, TAKEN
+from twinstack.proxy.shown_configuration import as_file, configz
 
 CONFIG = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -150,6 +153,60 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"holds no KubeProxyConfiguration|cannot read"):
         read("--config", str(path))
+
+
+def test_the_name_of_the_node_is_the_one_flag_that_wins_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(HEAD + "hostnameOverride: from-the-file\nbindAddress: fd00::1")
+    assert read("--config", str(path)).node_name == "from-the-file"
+    found = read("--config", str(path), "--hostname-override", "from-the-flag", "--bind-address", "10.0.0.1")
+    assert (found.node_name, found.bind_address) == ("from-the-flag", "fd00::1")
+
+
+def test_switches_take_a_value() -> None:
+    assert read("--masquerade-all").masquerade_all
+    assert read("--masquerade-all=true", "--profiling=false", "--ipvs-strict-arp=false").masquerade_all
+    assert not read("--masquerade-all=false").masquerade_all
+    with pytest.raises(SystemExit):
+        read("--masquerade-all=maybe")
+
+
+@pytest.mark.parametrize("name", sorted(TAKEN))
+def test_flags_without_an_effect_are_taken_with_a_word(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(f"--{name}=1") == read()
+    (record,) = caplog.records
+    assert f"--{name} changes nothing here: " in record.message
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_flags_that_ask_for_what_is_not_here_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name} is not honoured by this proxy: "):
+        read(f"--{name}=true")
+    for value in REFUSED[name].harmless:
+        assert read(f"--{name}={value}") == read()
+
+
+def test_the_old_flags_of_ports() -> None:
+    found = read("--healthz-port", "0", "--metrics-bind-address", "10.0.0.1", "--metrics-port", "99")
+    assert (found.healthz, found.metrics) == ("", "10.0.0.1:99")
+
+
+def test_what_is_shown_is_what_is_read(tmp_path: Path) -> None:
+    flags = ["--cluster-cidr", "10.0.0.0/8,fd00::/48", "--iptables-sync-period", "90s", "--nodeport-addresses", "::/0"]
+    flags += ["--bind-address", "::", "--conntrack-tcp-timeout-established", "24h", "--oom-score-adj", "-998"]
+    found = read(*flags, "--kubeconfig", "/k", "--hostname-override", "n1", "--metrics-bind-address=")
+    path = tmp_path / "config"
+    path.write_text(yaml.dump(as_file(found)))
+    assert read("--config", str(path)) == found._replace(
+        file=str(path), metrics="[::1]:10249"
+    )  # as kube-proxy reads ""
+    shown = configz(found)["kubeproxy.config.k8s.io"]
+    assert (shown["Mode"], shown["SyncPeriod"], shown["MinSyncPeriod"]) == ("nftables", "1m30s", "20ms")
+    assert shown["Linux"]["Conntrack"]["TCPEstablishedTimeout"] == "24h0m0s"
+    assert (shown["Linux"]["OOMScoreAdj"], shown["NFTables"]["MasqueradeBit"]) == (-998, 14)
+    assert shown["DetectLocal"]["ClusterCIDRs"] == ["10.0.0.0/8", "fd00::/48"]
+    assert (shown["HealthzBindAddress"], shown["MetricsBindAddress"]) == ("[::]:10256", "")
+    assert shown["NodePortAddresses"] == ["::/0"]
 
 
 def test_modes_that_go_by_interface() -> None:
