@@ -85,7 +85,7 @@ class Peer:
 
     async def end(self) -> bytes:
         """What is left until the server closes."""
-        return await asyncio.wait_for(self.reader.read(), 5)
+        return await asyncio.wait_for(self.reader.read(), 60)
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
@@ -137,7 +137,7 @@ async def serving(
 @pytest.fixture
 def run() -> Run:
     async def bounded(work: Awaitable[None]) -> None:
-        await asyncio.wait_for(work, 20)
+        await asyncio.wait_for(work, 100)
 
     return lambda work: uvloop.run(bounded(work))
 
@@ -265,7 +265,7 @@ def test_so_many_connections_and_no_more(
             for peer in peers:
                 assert (await peer.get("/"))[0] == 200, "those that are there are not harmed"
             peers.pop().writer.close()
-            for _ in range(500):
+            for _ in range(6000):
                 if site.server.connections < 3:
                     break
                 await asyncio.sleep(0.01)
@@ -432,12 +432,12 @@ def test_an_unexpected_failure_is_a_status_and_a_log_record(
 
 
 def test_slow_clients_are_let_go(run: Run, certificates: Certificates) -> None:
-    limits = Limits(handshake_timeout=0.2, head_timeout=0.2, body_timeout=0.2, idle_timeout=0.2, linger=0.1, sweep=0.05)
+    limits = Limits(handshake_timeout=0.6, head_timeout=0.6, body_timeout=0.6, idle_timeout=0.6, linger=0.1, sweep=0.05)
 
     async def test() -> None:
         async with serving(certificates, limits=limits) as site:
             reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-            assert await asyncio.wait_for(reader.read(), 5) == b""  # no handshake
+            assert await asyncio.wait_for(reader.read(), 60) == b""  # no handshake
             writer.close()
             idle = await site.connect()
             await idle.get("/")
@@ -457,21 +457,26 @@ def test_a_peer_that_takes_nothing_is_cut_off(run: Run, certificates: Certificat
 
     async def test() -> None:
         async with serving(certificates, handler, Limits(stall_timeout=0.2, sweep=0.05)) as site:
-            sock = socket.create_connection(("127.0.0.1", site.port))
-            await asyncio.to_thread(_ask_and_wait, sock, certificates)
-            assert site.server.connections == 0
-            sock.close()
+            with socket.create_connection(("127.0.0.1", site.port)) as plain:
+                asking = await asyncio.to_thread(_ask, plain, certificates)
+                assert site.server.connections == 1
+                await ended(site)
+                asking.close()
 
     run(test())
 
 
-def _ask_and_wait(sock: socket.socket, certificates: Certificates) -> None:
-    import time
+def _ask(sock: socket.socket, certificates: Certificates) -> ssl.SSLSocket:
+    wrapped = ssl.create_default_context(cafile=certificates.authority).wrap_socket(sock, server_hostname="127.0.0.1")
+    wrapped.sendall(request("GET", "/"))
+    return wrapped
 
-    context = ssl.create_default_context(cafile=certificates.authority)
-    with context.wrap_socket(sock, server_hostname="127.0.0.1") as wrapped:
-        wrapped.sendall(request("GET", "/"))
-        time.sleep(1.0)
+
+async def ended(site: Site) -> None:
+    """Wait until no connection is left."""
+    async with asyncio.timeout(60):
+        while site.server.connections:
+            await asyncio.sleep(0.01)
 
 
 class CountedParts(list[bytes]):
@@ -542,9 +547,12 @@ def test_back_pressure_shows_and_passes(run: Run, certificates: Certificates) ->
 
 
 def test_shutdown_ends_streams_and_finishes_requests(run: Run, certificates: Certificates) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
     async def handler(request: Request) -> Answer:
         if request.path == "/slow":
-            await asyncio.sleep(0.2)
+            begun.set()
+            await go_on.wait()
             return await echo(request)
 
         async def produce(writer: StreamWriter) -> None:
@@ -564,7 +572,10 @@ def test_shutdown_ends_streams_and_finishes_requests(run: Run, certificates: Cer
             for peer in (polite, rude):
                 await peer.head()
                 assert await peer.chunk() == b"event\n"
-            stopping = asyncio.create_task(site.server.stop(grace=0.5))
+            await begun.wait()
+            stopping = asyncio.create_task(site.server.stop(grace=1.0))
+            await asyncio.sleep(0.1)
+            go_on.set()
             status, headers, _ = await slow.answer()
             assert (status, headers["connection"]) == (200, "close")
             assert await polite.chunk() == b""
@@ -708,7 +719,6 @@ def test_many_connections_leave_nothing(run: Run, certificates: Certificates) ->
             assert site.server.connections == 50
             for peer in peers:
                 peer.writer.close()
-            await asyncio.sleep(0.1)
-            assert site.server.connections == 0
+            await ended(site)
 
     run(test())

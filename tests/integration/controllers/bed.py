@@ -130,14 +130,14 @@ async def connected(it: Bed) -> AsyncIterator[Client]:
     """A client, once the server is ready."""
     client = it.client()
     try:
-        await eventually(lambda: client.request("GET", "/readyz"), lambda _: True, 15)
+        await eventually(lambda: client.request("GET", "/readyz"), lambda _: True)
         yield client
     finally:
         await client.close()
 
 
 async def eventually(
-    read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout: float = 5, pause: float = 0.01
+    read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout: float = 60, pause: float = 0.01
 ) -> T:
     """Read until the answer holds; gives it. A refusal counts as not yet."""
     end = time.monotonic() + timeout

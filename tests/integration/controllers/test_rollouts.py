@@ -53,7 +53,7 @@ async def kubectl(cluster: Bed, *args: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, output.decode()
     return output.decode()
 
@@ -113,7 +113,6 @@ async def available(client: Client, name: str, count: int) -> Deployment:
             d.status.available_replicas == d.status.updated_replicas == d.status.replicas == count
             and d.status.observed_generation == d.metadata.generation
         ),
-        10,
     )
 
 
@@ -225,7 +224,6 @@ def test_a_rollout_that_is_stuck_says_so_and_may_be_undone(cluster: Bed) -> None
             late = await eventually(
                 partial(deployment_of, client, "stuck"),
                 lambda d: progress(d) == ("False", "ProgressDeadlineExceeded"),
-                8,
             )
             assert late.status.available_replicas == 2, "the old ones still serve"
             await kubectl(cluster, "rollout", "undo", "deploy/stuck")
