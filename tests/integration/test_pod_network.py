@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 PREFIX = f"tt-F-{os.getpid()}"
 PODS = {1: ("10.244.1.0/24", "fd00:10:244:1::/64"), 2: ("10.244.2.0/24", "fd00:10:244:2::/64")}
 NODES = {1: ("172.30.0.11", "fd00:30::11"), 2: ("172.30.0.12", "fd00:30::12")}
+MTU = 1400  # of the cable between the nodes
 CLUSTER = [CIDR.parse("10.244.0.0/16"), CIDR.parse("fd00:10:244::/56")]
 
 
@@ -89,7 +90,8 @@ def nodes(tmp_path: Path) -> Iterator[list[FakeNode]]:
 
             def cable() -> None:
                 route = netlink.NetlinkSocket(netlink.ROUTE)
-                route.request([links.veth("eth0", links.Peer(far.fileno(), "eth0", 2), index=2)])
+                peer, segment = links.Peer(far.fileno(), "eth0", 2), links.LONGEST_SEGMENT
+                route.request([links.veth("eth0", peer, index=2, mtu=MTU, segment=segment)])
                 route.close()
 
             namespaces.inside(made[0].path, cable)
@@ -107,7 +109,7 @@ def nodes(tmp_path: Path) -> Iterator[list[FakeNode]]:
 
 
 @contextmanager
-def serving(path: Path, address: Address) -> Iterator[list[str]]:
+def serving(path: Path, address: Address, words: bytes = b"hello") -> Iterator[list[str]]:
     """A TCP server in a namespace; gives the addresses of its clients."""
     seen: list[str] = []
 
@@ -123,7 +125,7 @@ def serving(path: Path, address: Address) -> Iterator[list[str]]:
             except OSError:
                 return
             seen.append(peer[0])
-            connection.sendall(b"hello")
+            connection.sendall(words)
             connection.close()
 
     thread = threading.Thread(target=run)
@@ -144,6 +146,27 @@ def fetch(path: Path, address: Address) -> bytes:
     return namespaces.inside(path, call)
 
 
+def count(path: Path, address: Address) -> int:
+    """How many bytes a server sends."""
+
+    def call() -> int:
+        with socket.create_connection((str(address), 80), timeout=30) as connection:
+            return sum(iter(lambda: len(connection.recv(1 << 18)), 0))
+
+    return namespaces.inside(path, call)
+
+
+def look(path: Path, name: str) -> links.Link:
+    def call() -> links.Link:
+        route = netlink.NetlinkSocket(netlink.ROUTE)
+        try:
+            return links.read_link(route.get(*links.link_named(name)))
+        finally:
+            route.close()
+
+    return namespaces.inside(path, call)
+
+
 def test_pods_reach_each_other_in_both_families(nodes: list[FakeNode]) -> None:
     first, second = nodes
     networks = {1: first.open(), 2: second.open()}
@@ -159,6 +182,13 @@ def test_pods_reach_each_other_in_both_families(nodes: list[FakeNode]) -> None:
             for client in (b.namespace, c.namespace, first.path):  # the node itself as a probe does
                 assert fetch(client, a.addresses[family]) == b"hello"
         assert seen == [str(b.addresses[family]), str(c.addresses[family]), NODES[1][family]]
+    uplink = look(first.path, "eth0")
+    for link in (look(a.namespace, "eth0"), look(first.path, a.link)):
+        assert (link.mtu, link.segment) == (MTU, uplink.segment)
+    much = bytes(20_000_000)  # in segments as long as they may be
+    for address in a.addresses:
+        with serving(a.namespace, address, much):
+            assert [count(path, address) for path in (b.namespace, c.namespace)] == [len(much)] * 2
     for route in routes.values():
         route.close()
     for network in networks.values():

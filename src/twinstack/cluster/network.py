@@ -127,7 +127,8 @@ def _connect(switch: netlink.NetlinkSocket, path: Path, index: int) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         peer = links.Peer(descriptor, "eth0", _ETH0)
-        switch.request([links.veth(f"node{index}", peer, index=port, master=_BRIDGE)])
+        pair = links.veth(f"node{index}", peer, index=port, master=_BRIDGE, segment=links.LONGEST_SEGMENT)
+        switch.request([pair])
     finally:
         os.close(descriptor)
 

@@ -90,6 +90,7 @@ class PodNetwork:
         self._socket: netlink.NetlinkSocket | None = None
         self._next_index = FIRST_INDEX
         self._mtu: int | None = None
+        self._segment: int | None = None
 
     def open(self, cidrs: Sequence[CIDR], node_ips: Sequence[Address]) -> None:
         """Prepare the node (the calling thread's namespace). Raises OSError."""
@@ -100,7 +101,8 @@ class PodNetwork:
         self._next_index = max(FIRST_INDEX, *(index + 1 for index in found))
         for row in map(links.read_address, socket.dump(*links.address_list())):
             if row is not None and row.address in node_ips and row.ifindex != links.LOOPBACK:
-                self._mtu = found[row.ifindex].mtu  # a pod must not send what the uplink cannot carry
+                uplink = found[row.ifindex]  # a pod must not send what it cannot carry
+                self._mtu, self._segment = uplink.mtu, uplink.segment
         self._socket = socket
 
     @property
@@ -179,7 +181,7 @@ class PodNetwork:
 
         inside = namespaces.create(path, prepare)
         try:
-            cable = wiring.Cable(name, INTERFACE, mac, addresses, self._mtu, index, INTERFACE_INDEX)
+            cable = wiring.Cable(name, INTERFACE, mac, addresses, self._mtu, self._segment, index, INTERFACE_INDEX)
             wiring.plug(node, inside, cable)
         except BaseException:
             namespaces.remove(path)  # takes the link with it

@@ -49,6 +49,7 @@ class Cable(NamedTuple):
     mac: bytes  # in the container
     addresses: Sequence[Address]
     mtu: int | None = None
+    segment: int | None = None  # see `links.veth`; None: the kernel's default
     link_index: int = 0
     interface_index: int = 0
     alias: str = ""  # on the node
@@ -60,8 +61,9 @@ def plug(node: netlink.NetlinkSocket, inside: Inside, cable: Cable) -> None:
 
     Raises OSError. Then a pair may be left: whoever removes either end, or the namespace, removes both.
     """
-    peer = links.Peer(inside.namespace, cable.interface, cable.interface_index, cable.mac, cable.mtu)
-    node.request([links.veth(cable.name, peer, index=cable.link_index, mac=GATEWAY_MAC, mtu=cable.mtu)])
+    peer = links.Peer(inside.namespace, cable.interface, cable.interface_index, cable.mac)
+    pair = links.veth(cable.name, peer, index=cable.link_index, mac=GATEWAY_MAC, mtu=cable.mtu, segment=cable.segment)
+    node.request([pair])
     index = cable.link_index or node.index_of(cable.name)
     far = cable.interface_index or inside.route.index_of(cable.interface)
     inside.route.request(_inside(far, cable))

@@ -100,7 +100,7 @@ def join(node: Path, client: Path) -> None:
     def cable() -> None:
         descriptor = os.open(client, os.O_RDONLY)
         route = netlink.NetlinkSocket(netlink.ROUTE)
-        peer = links.Peer(descriptor, "eth0", 10, b"\x0a\x58\0\0\0\2", None)
+        peer = links.Peer(descriptor, "eth0", 10, b"\x0a\x58\0\0\0\2")
         route.request([links.veth("eth0", peer, index=10, mac=b"\x0a\x58\0\0\0\3", mtu=None)])
         route.close()
         os.close(descriptor)

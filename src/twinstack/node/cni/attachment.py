@@ -102,12 +102,14 @@ class Attachment:
         given = [ip.address for ip in lent.ips]
         nodesettings.forward({address.family for address in given})
         routes = [route.destination for route in self._routes(lent)]
+        mtu, segment = self._way_out()
         cable = wiring.Cable(
             self._link,
             self._call.interface,
             self._config.mac or b"\x0a\x58" + _digest(self._config.name, self._holder)[:4],
             given,
-            self._config.mtu or self._way_out_mtu(),
+            self._config.mtu or mtu,
+            segment,
             alias=addresses.alias(self._config.name, self._holder),
             routes=routes if self._is_first else _without_present(routes, inside.route),
         )
@@ -129,17 +131,18 @@ class Attachment:
         gateway = wiring.GATEWAY
         return [Route(block, gateway if block.family is gateway.family else None) for block in wanted]
 
-    def _way_out_mtu(self) -> int:
-        """A container must not send what the node's way out cannot carry."""
-        found = [_DEFAULT_MTU]
+    def _way_out(self) -> tuple[int, int | None]:
+        """MTU and segment: a container must not send what the node's way out cannot carry."""
+        found: list[links.Link] = []
         for address in _FAR_AWAY:
             try:
                 index = links.read_way_out(self._node.get(*links.route_to(address)))
-                found.append(links.read_link(self._node.get(*links.link(index))).mtu)
+                found.append(links.read_link(self._node.get(*links.link(index))))
             except netlink.NetlinkError as error:
                 if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
                     raise
-        return min(found)
+        segments = [link.segment for link in found if link.segment is not None]
+        return min([_DEFAULT_MTU, *(link.mtu for link in found)]), min(segments, default=None)
 
     def follow(self) -> Result:
         """Behind another plugin: publish what that one made, and pass its result on."""
