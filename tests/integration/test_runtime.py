@@ -21,9 +21,11 @@ from twinstack.node.runtime.base import (
     Container,
     ContainerConfig,
     ContainerKey,
+    CreateError,
     Limits,
     Mount,
     Phase,
+    Propagation,
     SandboxConfig,
     Security,
     StartError,
@@ -39,6 +41,8 @@ CHOICE = ociruntimes.choose()
 UID = "0b7e4b9c-0000-4000-8000-000000000001"
 ETC = {"hosts": "127.0.0.1\tlocalhost\n10.244.1.2\tweb\n", "hostname": "web\n", "resolv.conf": "nameserver 192.0.2.1\n"}
 ROOT = Security(capabilities=capabilities.DEFAULT)
+PRIVILEGED = Security(capabilities=frozenset(capabilities.NAMES), privileged=True)
+MS_SHARED = 1 << 20  # mount(2)
 
 
 class Bench:
@@ -171,8 +175,7 @@ def test_rights(tmp_path: Path, network: Path) -> None:
         ]
         fixed = ROOT._replace(read_only_root=True)
         assert (await bench.output("exec 2>&1; touch /usr/x /tmp/y && echo both || ls /tmp", fixed))[-1] == "y"
-        everything = Security(capabilities=frozenset(capabilities.NAMES), privileged=True, no_new_privileges=False)
-        assert await bench.output("mount -t tmpfs none /mnt && echo mounted", everything) == ["mounted"]
+        assert await bench.output("mount -t tmpfs none /mnt && echo mounted", PRIVILEGED) == ["mounted"]
 
     with_bench(tmp_path, network, work)
 
@@ -271,6 +274,61 @@ def test_processes_of_a_pod_are_counted_together(tmp_path: Path, network: Path) 
 
     with_bench(tmp_path, network, work)
     assert not group.exists()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose mounts reach others, with one in it, `below`."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    mounts.mount("tmpfs", str(path), "tmpfs")
+    mounts.mount("", str(path), "", MS_SHARED)
+    (path / "below").mkdir()
+    mounts.mount("tmpfs", str(path / "below"), "tmpfs")
+    yield path
+    mounts.unmount_below(str(path))
+
+
+def test_mounts_reach_those_who_ask_for_them(tmp_path: Path, network: Path, shared: Path) -> None:
+    async def work(bench: Bench) -> None:
+        inside = Mount(str(shared), "/shared")
+        script = "while [ ! -e /shared/later/file ]; do sleep 0.01; done; echo seen"
+        sees = await bench.start("sees", script, ROOT, inside._replace(propagation=Propagation.SLAVE))
+        (shared / "later").mkdir()
+        mounts.mount("tmpfs", str(shared / "later"), "tmpfs")
+        (shared / "later" / "file").touch()
+        await bench.runtime.wait(sees)
+        assert bench.state(sees).exit_code == 0
+        assert await bench.output("ls /shared/later/file /shared/below; echo end", ROOT, inside) == [
+            "/shared/later/file",
+            "",
+            "/shared/below:",
+            "end",
+        ]
+        await bench.output("mkdir /shared/own; mount -t tmpfs mine /shared/own", PRIVILEGED, inside)
+        assert mounts.mounted(str(shared / "own")) == []
+        both = inside._replace(propagation=Propagation.SHARED)
+        await bench.output("mount -t tmpfs mine /shared/own", PRIVILEGED, both)
+        assert mounts.mounted(str(shared / "own")) == [(str(shared / "own"), "tmpfs")]
+        mounts.mount("", str(shared), "", mounts.PRIVATE)
+        with pytest.raises(CreateError) as caught:
+            await bench.output("true", ROOT, inside._replace(propagation=Propagation.SLAVE))
+        assert str(caught.value).endswith(
+            f'path "{shared}" is mounted on "{shared}" but it is not a shared or slave mount'
+        )
+
+    with_bench(tmp_path / "root", network, work)
+
+
+def test_read_only_all_the_way_down(tmp_path: Path, network: Path, shared: Path) -> None:
+    async def work(bench: Bench) -> None:
+        inside = Mount(str(shared), "/shared", read_only=True)
+        script = "touch /shared/a 2>/dev/null || echo top; touch /shared/below/a 2>/dev/null || echo below"
+        assert await bench.output(script, ROOT, inside) == ["top"]
+        assert bench.runtime.recursive_read_only
+        assert await bench.output(script, ROOT, inside._replace(recursive_read_only=True)) == ["top", "below"]
+
+    with_bench(tmp_path / "root", network, work)
 
 
 def test_an_image_that_is_not_here(tmp_path: Path) -> None:

@@ -165,6 +165,19 @@ def mounted(below: str = "/", table: str = "/proc/self/mountinfo") -> list[tuple
     return found
 
 
+def peers(path: str, table: str = "/proc/self/mountinfo") -> tuple[str, frozenset[str]]:
+    """The mount that a path is in, and whom else it has to do with: `shared`, `master` (mount_namespaces(7))."""
+    found = "/", frozenset[str]()
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            front, _, _ = line.partition(" - ")
+            fields = front.split(" ")
+            point = _unescape(fields[4])
+            if len(point) >= len(found[0]) and f"{path}/".startswith(f"{point.rstrip('/')}/"):
+                found = point, frozenset(field.partition(":")[0] for field in fields[6:])
+    return found
+
+
 def is_mount(path: str) -> bool:
     """Whether another file system than its parent's begins at `path`: not so for a bind of the same one."""
     return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -35,10 +36,21 @@ class Choice(NamedTuple):
     refused: dict[str, str]
 
     @property
+    def recursive_read_only(self) -> bool:
+        """Whether it can make whole trees of mounts read-only (mount_setattr(2)): kernel 5.12, runc 1.1, crun 1.4."""
+        first = {"runc": (1, 1), "crun": (1, 4)}.get(self.name)
+        return first is not None and _numbers(self.version) >= first and _numbers(os.uname().release) >= (5, 12)
+
+    @property
     def summary(self) -> str:
         """For people."""
         others = "".join(f"; {name}: {why}" for name, why in self.refused.items())
         return f"{self.name} {self.version} runs containers{others}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def choose(kept: Path | None = None) -> Choice:

@@ -116,6 +116,7 @@ class Agent:
             settings.port,
             str(settings.root_dir),
             runtime.name,
+            runtime.recursive_read_only,
             settings.node_labels,
         )
         self._registration = Registration(

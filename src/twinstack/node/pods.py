@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from twinstack.api import core, times
 from twinstack.api.meta import Condition
 from twinstack.ip import Address
+from twinstack.node import mountmodes
 from twinstack.node.lifecycle import TERMINAL, View, Waiting, is_initialised, is_restarted, is_sidecar
 from twinstack.node.listening import verdict
 from twinstack.node.listening.verdict import Finding
@@ -30,7 +31,7 @@ class Situation(NamedTuple):
 
     `addresses` and `host_addresses` are canonical text, primary family first. `ended`: nothing of the pod runs or
     will run again. `waiting`: why containers that do not run do not, by name. `listening`: what is known of it.
-    `resizing`: what of the pod's resources has not been given to it.
+    `resizing`: what of the pod's resources has not been given to it. `recursive_read_only`: what the runtime can do.
     """
 
     view: View
@@ -41,6 +42,7 @@ class Situation(NamedTuple):
     failure: Waiting | None = None
     listening: Sequence[Finding] = ()
     resizing: Resizing = Resizing()
+    recursive_read_only: bool = False
 
 
 def host_network_ips(pod: core.Pod, node_ips: Sequence[str]) -> list[str]:
@@ -89,7 +91,8 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     known = next((s for s in pod.all_container_statuses if s.name == container.name), None)
     status = core.ContainerStatus(name=container.name, image=container.image, started=False)
     if container.volume_mounts:
-        status.volume_mounts = [_mount_status(mount) for mount in container.volume_mounts]
+        possible = situation.recursive_read_only
+        status.volume_mounts = [mountmodes.status(mount, possible=possible) for mount in container.volume_mounts]
     waiting = situation.waiting.get(container.name)
     if not runs:
         if situation.ended:
@@ -136,12 +139,6 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     else:
         status.state = _waiting(waiting or Waiting("ContainerCreating"))
     return status
-
-
-def _mount_status(mount: Mapping[str, Any]) -> dict[str, Any]:
-    """Mounts below one that is read-only may be written to: what is asked for otherwise is refused."""
-    shown: dict[str, Any] = {"name": mount["name"], "mountPath": mount["mountPath"]}
-    return shown | {"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else shown
 
 
 def _user_status(user: User) -> dict[str, Any]:

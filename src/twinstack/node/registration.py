@@ -28,7 +28,6 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 REPORT_EVERY = 300.0
 FIRST_PAUSE = 0.05  # seconds before a repetition; doubles up to RENEW_EVERY
-_HANDLER = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
 _FEATURES = {"supplementalGroupsPolicy": True}
 PODS = 110  # what a node takes, as kubelet's default
 IMAGES, NAMES = 50, 5  # that a Node shows, and of each
@@ -46,6 +45,7 @@ class Identity(NamedTuple):
     port: int
     root_dir: str
     runtime: str  # name://version
+    recursive_read_only: bool = False  # of mounts, that the runtime can do
     labels: Mapping[str, str] = {}  # besides those that every node has
 
 
@@ -161,10 +161,13 @@ class Registration:
             daemon_endpoints=core.NodeDaemonEndpoints(kubelet_endpoint=core.DaemonEndpoint(port=identity.port)),
             node_info=machine.info(identity.runtime),
             images=_shown(self._images()),
-            runtime_handlers=[core.NodeRuntimeHandler(features=_HANDLER)],
+            runtime_handlers=[core.NodeRuntimeHandler(features=self._handler())],
             declared_features=machine.FEATURES,
             features=_FEATURES,
         )
+
+    def _handler(self) -> dict[str, bool]:
+        return {"recursiveReadOnlyMounts": self._identity.recursive_read_only, "userNamespaces": False}
 
     def _ready(self) -> Condition:
         problem = self._problem()

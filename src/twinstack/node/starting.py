@@ -172,7 +172,7 @@ class Starter:
             arguments=environment.words(container.args, values),
             environment=values,
             working_directory=container.working_dir,
-            mounts=self._volumes.mounts(pod, container, values),
+            mounts=self._volumes.mounts(pod, container, values, recursive_read_only=node.runtime.recursive_read_only),
             security=security.resolve(pod, container, node.runtime.image_user(container.image)),
             termination_message_path=container.termination_message_path or TERMINATION_LOG,
             limits=resources.limits(pod, container),

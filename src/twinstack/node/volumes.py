@@ -22,7 +22,7 @@ from twinstack.api.meta import Struct
 from twinstack.api.scalars import quantity
 from twinstack.client.rest import Client
 from twinstack.linux import mounts
-from twinstack.node import atomicdirectory, hostpaths, projection
+from twinstack.node import atomicdirectory, hostpaths, mountmodes, projection
 from twinstack.node.environment import Addresses, ConfigError, Source, expand
 from twinstack.node.projection import Facts, TokenWish
 from twinstack.node.runtime.base import Mount
@@ -165,8 +165,13 @@ class Volumes:
         renew_at = now + min(max(life, 0.0) * RENEW_AT, _LONGEST_USE) - random.uniform(0.0, min(life / 20, _JITTER))
         return _Token(status.token.encode(), renew_at)
 
-    def mounts(self, pod: core.Pod, container: core.Container, values: Mapping[str, str]) -> list[Mount]:
-        """What a container's volumeMounts show, outer places first. Raises ConfigError."""
+    def mounts(
+        self, pod: core.Pod, container: core.Container, values: Mapping[str, str], *, recursive_read_only: bool
+    ) -> list[Mount]:
+        """What a container's volumeMounts show, outer places first. Raises ConfigError.
+
+        `recursive_read_only`: what is mounted below a directory can be made read-only, too.
+        """
         kinds = {volume["name"]: volume for volume in pod.spec.volumes}
         found = []
         for entry in container.volume_mounts:
@@ -174,7 +179,9 @@ class Volumes:
             read_only = bool(entry.get("readOnly")) or any(kind in volume for kind in projection.KINDS)
             own, target = self._directory / entry["name"], entry["mountPath"]
             source = volume["hostPath"]["path"] if "hostPath" in volume else str(own)
-            found.append(Mount(source, target, read_only, sub_path(entry, values)))
+            recursive = mountmodes.recursive_read_only(entry, possible=recursive_read_only)
+            propagation = mountmodes.propagation(entry, container)
+            found.append(Mount(source, target, read_only, sub_path(entry, values), propagation, recursive))
         return sorted(found, key=lambda mount: mount.target.rstrip("/").count("/"))
 
 

@@ -269,7 +269,10 @@ class PodWorker:
         shown = addresses.pod if view.sandbox_since or pod.spec.host_network else []
         listening = self._node.observer.findings(self._uid)
         resized = self._resizer.told(pod)
-        situation = pods.Situation(view, shown, addresses.host, ended, waiting or {}, failure, listening, resized)
+        situation = pods.Situation(
+            *(view, shown, addresses.host, ended, waiting or {}, failure, listening, resized),
+            recursive_read_only=self._node.runtime.recursive_read_only,
+        )
         return pods.pod_status(pod, situation)
 
     # --- the sandbox

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import socket
 from pathlib import Path
 from typing import Any
 
-from tests.integration.node.machine import IMAGE, LOOP, Machine, is_running
+from tests.integration.node.machine import IMAGE, LOOP, NODE, Machine, is_running
+from tests.unit.node.images.making import DIRECTORY, FILE, Made, layout, tar
 
 from twinstack.api.core import ContainerStatus, Pod
-from twinstack.api.kinds import PODS
+from twinstack.api.kinds import NODES, PODS
+from twinstack.node.images.builtin import busybox_layer, static_busybox
+from twinstack.node.images.store import ImageStore
 
 
 def ephemeral(pod: Pod) -> ContainerStatus | None:
@@ -87,7 +92,7 @@ def test_files_of_the_node(machine: Machine, tmp_path: Path) -> None:
         mounts: list[dict[str, Any]] = [
             {"name": volume["name"], "mountPath": f"/srv/{volume['name']}"} for volume in volumes
         ]
-        mounts[0]["readOnly"] = True
+        mounts[0] |= {"readOnly": True, "recursiveReadOnly": "Enabled"}
         mounts.append({"name": "v0", "mountPath": "/srv/part", "subPath": "file"})
         script = (  # one stream: the shell writes its error in parts, which another stream may come between
             "exec 2>&1; cat /srv/v0/file /srv/v1 /srv/part; test -S /srv/v2 && echo socket; echo x >/srv/v3/new;"
@@ -105,7 +110,7 @@ def test_files_of_the_node(machine: Machine, tmp_path: Path) -> None:
     assert written == ["x\n", "y\n", "z\n"]
     shown = pod.status.container_statuses[0].volume_mounts
     assert isinstance(shown, list)
-    assert shown[0] == {"name": "v0", "mountPath": "/srv/v0", "readOnly": True, "recursiveReadOnly": "Disabled"}
+    assert shown[0] == {"name": "v0", "mountPath": "/srv/v0", "readOnly": True, "recursiveReadOnly": "Enabled"}
     assert shown[1] == {"name": "v1", "mountPath": "/srv/v1"}
     machine.end("files", grace=0)
     assert (tmp_path / "dir" / "file").exists()  # the node's, not the pod's
@@ -136,8 +141,40 @@ def test_a_pod_that_asks_a_cluster_dns_that_is_not_there(machine: Machine) -> No
 
 def test_what_a_container_was_given(machine: Machine) -> None:
     resources = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
-    machine.create("given", {"command": ["sh", "-c", LOOP], "resources": resources})
+    context = {"runAsUser": 7, "runAsGroup": 8, "supplementalGroups": [5], "supplementalGroupsPolicy": "Strict"}
+    script = f"id -G; {LOOP}"
+    machine.create("given", {"command": ["sh", "-c", script], "resources": resources}, securityContext=context)
     status = machine.pod("given", is_running, "running").status.container_statuses[0]
     assert status.resources == resources
     assert status.allocated_resources == resources["requests"]
+    assert status.user == {"linux": {"uid": 7, "gid": 8, "supplementalGroups": [8, 5]}}
+    assert machine.log("given").splitlines()[0] == "8 5"
     machine.end("given", grace=0)
+    node = machine.do(lambda client: client.get(NODES, NODE))
+    assert node.status.features == {"supplementalGroupsPolicy": True}
+    assert node.status.runtime_handlers[0].features["recursiveReadOnlyMounts"]
+
+
+def test_an_image_says_who_runs_and_how_it_is_stopped(machine: Machine) -> None:
+    program = static_busybox()
+    assert program is not None
+    accounts = tar(
+        [
+            ("etc", DIRECTORY, b""),
+            ("etc/passwd", FILE, b"web:x:33:34::/:/bin/sh\n"),
+            ("etc/group", FILE, b"logs:x:41:web\n"),
+        ]
+    )
+    made = Made([busybox_layer(Path(program).read_bytes(), ["/bin/sh"]), accounts], User="web", StopSignal="QUIT")
+    ImageStore(machine.root / "images").load(io.BytesIO(layout([(made, "example.com/quits:1")])))
+    script = "trap 'echo quit; exit 0' QUIT; while :; do sleep 0.05; done"
+    container = {"name": "c", "image": "example.com/quits:1", "command": ["sh", "-c", script]}
+    machine.create("quits", container, securityContext={"supplementalGroups": [5]})
+    pod = machine.pod("quits", is_running, "running")
+    user = {"linux": {"uid": 33, "gid": 34, "supplementalGroups": [34, 41, 5]}}
+    assert pod.status.container_statuses[0].user == user
+    machine.kill_agent(signal.SIGKILL)
+    machine.start_agent()  # which finds it in its records
+    with (machine.root / "pods" / pod.metadata.uid / "containers" / "c" / "0.log").open() as log:
+        machine.end("quits", grace=30)
+        assert log.read().endswith("quit\n")

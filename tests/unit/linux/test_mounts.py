@@ -31,3 +31,17 @@ def test_a_mount_point(tmp_path: Path) -> None:
 def test_paths_that_overlay_would_misread() -> None:
     with pytest.raises(ValueError, match="comma, colon"):
         mounts.overlay("/x", "/", "/a,b", "/c")
+
+
+def test_who_sees_what_is_mounted_later(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n"
+        "2 1 8:1 / /a rw,relatime shared:7 - ext4 /dev/sda rw\n"
+        "3 1 8:1 / /ab rw shared:8 master:7 - ext4 /dev/sda rw\n"
+        "4 2 8:1 / /a/with\\040space rw master:7 propagate_from:2 - ext4 /dev/sda rw\n"
+    )
+    assert mounts.peers("/x", str(table)) == ("/", frozenset())
+    assert mounts.peers("/a", str(table)) == mounts.peers("/a/b", str(table)) == ("/a", frozenset({"shared"}))
+    assert mounts.peers("/ab/c", str(table)) == ("/ab", frozenset({"shared", "master"}))
+    assert mounts.peers("/a/with space/x", str(table))[1] == {"master", "propagate_from"}

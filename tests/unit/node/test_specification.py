@@ -9,7 +9,7 @@ import pytest
 from twinstack.linux import cgroups
 from twinstack.linux.capabilities import DEFAULT, NAMES
 from twinstack.node.runtime import accounts, seccomp
-from twinstack.node.runtime.base import Limits, User
+from twinstack.node.runtime.base import Limits, Propagation, User
 from twinstack.node.runtime.specification import Blueprint, Shown, configuration, further_process
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/:/bin/false\n"
@@ -52,6 +52,21 @@ def test_mounts_come_after_what_covers() -> None:
     made = configuration(blueprint(covers=["/tmp"], shown=[Shown("/a", "/tmp/a", read_only=True)]))
     assert [mount["destination"] for mount in made["mounts"]][-2:] == ["/tmp", "/tmp/a"]
     assert "ro" in made["mounts"][-1]["options"]
+
+
+def test_what_is_mounted_later_and_below() -> None:
+    plain, moving = Shown("/a", "/a"), Shown("/b", "/b", propagation=Propagation.SLAVE)
+    fixed = Shown("/c", "/c", read_only=True, recursive_read_only=True)
+    made = configuration(blueprint(shown=[plain, moving, fixed]))
+    assert [mount["options"] for mount in made["mounts"][-3:]] == [
+        ["rbind", "rprivate", "rw"],
+        ["rbind", "rslave", "rw"],
+        ["rbind", "rprivate", "rro"],
+    ]
+    assert made["linux"]["rootfsPropagation"] == "rslave"
+    both = configuration(blueprint(shown=[moving, Shown("/d", "/d", propagation=Propagation.SHARED)]))
+    assert both["linux"]["rootfsPropagation"] == "rshared"
+    assert "rootfsPropagation" not in configuration(blueprint(shown=[plain]))["linux"]
 
 
 def test_one_more_program_on_a_terminal() -> None:

@@ -38,16 +38,27 @@ def pod_group(uid: str) -> str:
     return f"pod{uid}"
 
 
+class Propagation(enum.Enum):
+    """Which mounts that are made below a shared directory later are seen by others (mount_namespaces(7))."""
+
+    PRIVATE = "private"
+    SLAVE = "slave"  # the node's in the container
+    SHARED = "shared"  # and the container's on the node
+
+
 class Mount(NamedTuple):
     """A file or directory of the node shown inside a container.
 
     `sub_path`: the part of it that is shown, made as a directory if it is missing. Links in it cannot lead out.
+    `recursive_read_only`: so is what is mounted below it.
     """
 
     source: str
     target: str
     read_only: bool = False
     sub_path: str = ""
+    propagation: Propagation = Propagation.PRIVATE
+    recursive_read_only: bool = False
 
 
 class User(NamedTuple):
@@ -225,6 +236,10 @@ class Runtime(Protocol):
     @property
     def limited(self) -> frozenset[str]:
         """The resources whose limits containers are held to."""
+
+    @property
+    def recursive_read_only(self) -> bool:
+        """Whether it can make read-only what is mounted below a directory."""
 
     @property
     def images(self) -> list[str]:

@@ -10,12 +10,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from twinstack.linux import capabilities
+from twinstack.linux import capabilities, mounts
 from twinstack.linux.cgroups import Place
 from twinstack.linux.processes import Process
 from twinstack.node.images.store import Image
 from twinstack.node.runtime import accounts, overlay, seccomp
-from twinstack.node.runtime.base import ContainerConfig, CreateError, Security
+from twinstack.node.runtime.base import ContainerConfig, CreateError, Mount, Propagation, Security
 from twinstack.node.runtime.engine import Engine
 from twinstack.node.runtime.overlay import RootDirectory
 from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Layout, Record
@@ -85,6 +85,8 @@ class Bundler:
             raise CreateError(str(error)) from error
         image_variables = dict(entry.split("=", 1) for entry in own.environment if "=" in entry)
         of_node = _NODE in image.layers
+        for mount in config.mounts:
+            _check_propagation(mount, config.key.id)
         covers = [path for path in _outermost(image.masks) if not of_node or _is_directory(path)]
         below = overlay.submounts(image.masks) if of_node else []
         return Blueprint(
@@ -170,6 +172,19 @@ def _capabilities(security: Security) -> frozenset[str]:
     """All that there are, for one who asked for all, are those that the agent has itself."""
     wanted = security.capabilities
     return wanted & capabilities.effective() if len(wanted) == len(capabilities.NAMES) else wanted
+
+
+def _check_propagation(mount: Mount, identity: str) -> None:
+    """Raises CreateError, in containerd's words, where no mount can reach from there to there."""
+    if mount.propagation is Propagation.PRIVATE:
+        return
+    path = os.path.realpath(mount.source)
+    point, others = mounts.peers(path)
+    if "shared" in others or (mount.propagation is Propagation.SLAVE and "master" in others):
+        return
+    kind = "shared" if mount.propagation is Propagation.SHARED else "shared or slave"
+    problem = f'path "{path}" is mounted on "{point}" but it is not a {kind} mount'
+    raise CreateError(f'failed to generate container "{identity}" spec: failed to generate spec: {problem}')
 
 
 def _least_score() -> int:

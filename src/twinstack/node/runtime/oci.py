@@ -86,6 +86,10 @@ class OCIRuntime:
         return self._place.limited
 
     @property
+    def recursive_read_only(self) -> bool:
+        return self._choice.recursive_read_only
+
+    @property
     def images(self) -> list[str]:
         return [name for image in self._images.images() for name in image.names]
 

@@ -61,7 +61,7 @@ class RootDirectory:
             if mount.sub_path:
                 source = str(self._parts / str(number))
                 self._open_part(mount, Path(source))
-            found.append(Shown(source, mount.target, mount.read_only))
+            found.append(Shown(source, mount.target, mount.read_only, mount.propagation, mount.recursive_read_only))
         return found
 
     def _open_part(self, mount: Mount, place: Path) -> None:

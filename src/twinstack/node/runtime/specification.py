@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from twinstack.node.runtime.base import Limits, User
+from twinstack.node.runtime.base import Limits, Propagation, User
 
 VERSION = "1.0.2"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,11 +33,13 @@ _SMALLEST_QUOTA = 1_000
 
 
 class Shown(NamedTuple):
-    """A file or directory of the node shown at `target`."""
+    """A file or directory of the node shown at `target`; see Mount."""
 
     source: str
     target: str
     read_only: bool = False
+    propagation: Propagation = Propagation.PRIVATE
+    recursive_read_only: bool = False
 
 
 class Device(NamedTuple):
@@ -91,6 +93,10 @@ def configuration(wanted: Blueprint) -> dict[str, Any]:
         linux |= {"maskedPaths": list(HIDDEN), "readonlyPaths": list(LOCKED)}
     elif wanted.host_devices:
         linux["devices"] = [_device(device) for device in wanted.host_devices]
+    moving = {shown.propagation for shown in wanted.shown} - {Propagation.PRIVATE}
+    if moving:  # what the node's root has must reach that far
+        most = Propagation.SHARED if Propagation.SHARED in moving else Propagation.SLAVE
+        linux["rootfsPropagation"] = f"r{most.value}"
     if wanted.seccomp is not None and not wanted.privileged:
         linux["seccomp"] = dict(wanted.seccomp)
     return {
@@ -156,7 +162,8 @@ def _cover(path: str) -> dict[str, Any]:
 
 
 def _bind(shown: Shown) -> dict[str, Any]:
-    options = ["rbind", "rprivate", "ro" if shown.read_only else "rw"]
+    access = "rro" if shown.recursive_read_only else "ro" if shown.read_only else "rw"
+    options = ["rbind", f"r{shown.propagation.value}", access]
     return {"destination": shown.target, "type": "bind", "source": shown.source, "options": options}
 
 

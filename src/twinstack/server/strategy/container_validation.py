@@ -26,6 +26,7 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
+_RECURSIVE = ("Disabled", "Enabled", "IfPossible")
 _RESIZED, _RESIZE_POLICIES = ("cpu", "memory"), ("NotRequired", "RestartContainer")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _ONLY_SIDECARS = "may not be set for init containers without restartPolicy=Always"
@@ -123,7 +124,10 @@ def common_errors(container: JSON, volumes: Collection[str], field: str) -> list
         errors.append(not_supported(f"{field}.terminationMessagePolicy", policy, _MESSAGE_POLICIES))
     errors += _port_errors(container.get("ports") or [], f"{field}.ports")
     errors += env_errors(container, field)
-    errors += _mount_errors(container.get("volumeMounts") or [], volumes, f"{field}.volumeMounts")
+    privileged = bool((container.get("securityContext") or {}).get("privileged"))
+    errors += _mount_errors(
+        container.get("volumeMounts") or [], volumes, f"{field}.volumeMounts", privileged=privileged
+    )
     if not pull:
         errors.append(required(f"{field}.imagePullPolicy"))
     elif pull not in _PULL_POLICIES:
@@ -172,7 +176,9 @@ def _host_port_errors(containers: Sequence[JSON], field: str) -> list[FieldError
     return errors
 
 
-def _mount_errors(mounts: Sequence[JSON], volumes: Collection[str], field: str) -> list[FieldError]:
+def _mount_errors(
+    mounts: Sequence[JSON], volumes: Collection[str], field: str, *, privileged: bool
+) -> list[FieldError]:
     errors: list[FieldError] = []
     paths: set[str] = set()
     for i, mount in enumerate(mounts):
@@ -191,9 +197,29 @@ def _mount_errors(mounts: Sequence[JSON], volumes: Collection[str], field: str) 
         if mount.get("subPath") and mount.get("subPathExpr"):
             detail = "subPathExpr and subPath are mutually exclusive"
             errors.append(invalid(f"{at}.subPathExpr", mount["subPathExpr"], detail))
-        propagation = mount.get("mountPropagation")
-        if propagation is not None and propagation not in _PROPAGATIONS:
-            errors.append(not_supported(f"{at}.mountPropagation", propagation, _PROPAGATIONS))
+        errors += _mode_errors(mount, field, privileged=privileged)
+    return errors
+
+
+def _mode_errors(mount: JSON, field: str, *, privileged: bool) -> list[FieldError]:
+    """Which later mounts are seen, and what is read-only below; the server names no index here."""
+    errors: list[FieldError] = []
+    propagation, recursive = mount.get("mountPropagation"), mount.get("recursiveReadOnly")
+    at = f"{field}.mountPropagation"
+    if propagation is not None and propagation not in _PROPAGATIONS:
+        errors.append(not_supported(at, propagation, _PROPAGATIONS))
+    if propagation == "Bidirectional" and not privileged:
+        detail = "Bidirectional mount propagation is available only to privileged containers"
+        errors.append(forbidden_field(at, detail))
+    at = f"{field}.recursiveReadOnly"
+    if recursive is not None and recursive not in _RECURSIVE:
+        errors.append(not_supported(at, recursive, _RECURSIVE))
+    elif recursive in ("Enabled", "IfPossible"):
+        if not mount.get("readOnly"):
+            errors.append(forbidden_field(at, "may only be specified when readOnly is true"))
+        if propagation not in (None, "None"):
+            detail = "may only be specified when mountPropagation is None or not specified"
+            errors.append(forbidden_field(at, detail))
     return errors
 
 

@@ -32,6 +32,12 @@ def container(**fields: Any) -> JSON:
     return pod(containers=[CONTAINER | fields])
 
 
+def moded(**fields: Any) -> JSON:
+    """A pod with a volume mounted in one of the modes that there are."""
+    mounts = [{"name": "v", "mountPath": "/x", **fields}]
+    return pod(containers=[CONTAINER | {"volumeMounts": mounts}], volumes=[{"name": "v", "emptyDir": {}}])
+
+
 def made(**spec: Any) -> JSON:
     return create(PODS, pod(**spec)).object
 
@@ -191,6 +197,22 @@ def test_gates_hold_the_scheduler_off() -> None:
         (
             container(volumeMounts=[{"name": "n", "mountPath": "/x"}]),
             ['spec.containers[0].volumeMounts[0].name: Not found: "n"'],
+        ),
+        (
+            moded(mountPropagation="Bidirectional"),
+            [
+                ("spec.containers[0].volumeMounts.mountPropagation: Forbidden: "
+                "Bidirectional mount propagation is available only to privileged containers")
+            ],
+        ),
+        (
+            moded(mountPropagation="HostToContainer", recursiveReadOnly="Enabled"),
+            [
+                ("spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: "
+                "may only be specified when readOnly is true"),
+                ("spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: "
+                "may only be specified when mountPropagation is None or not specified"),
+            ],
         ),
         (
             container(resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
