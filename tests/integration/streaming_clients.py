@@ -7,8 +7,9 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-from twinstack.node.streaming import spdy, websocket
-from twinstack.node.streaming.websocket import Message, Opcode
+from twinstack.api import websocket
+from twinstack.api.websocket import Message, Opcode
+from twinstack.node.streaming import spdy
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x44"

@@ -76,6 +76,7 @@ def _server(configuration: ClusterConfiguration, paths: ClusterPaths) -> Part:
         sqlite=paths.database,
         authorization_mode="Node,RBAC",
         rbac_manifest=paths.policy,
+        allow_privileged="true",
         unacted_resources=",".join(_UNACTED),
         client_ca_file=paths.pki / "ca.crt",
         tls_cert_file=paths.pki / "apiserver.crt",

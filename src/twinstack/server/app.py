@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from twinstack.api.errors import StatusError, internal_error
+from twinstack.api.errors import StatusError, bad_request, internal_error
+from twinstack.api.times import parse_duration
 from twinstack.server import metrics, openapi, routing
 from twinstack.server.authentication import ANONYMOUS, Authenticator
 from twinstack.server.authorization.decisions import Authorizer
@@ -20,7 +21,7 @@ from twinstack.server.discovery import Discovery
 from twinstack.server.health import Health
 from twinstack.server.http.answers import failure
 from twinstack.server.impersonation import become, forget, impersonated
-from twinstack.server.inflight import Inflight
+from twinstack.server.inflight import Inflight, is_long_running
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
 from twinstack.server.metrics import Labels, Metrics
 from twinstack.server.version import version_document
@@ -103,6 +104,8 @@ class App:
     async def _answer(
         self, request: Request, route: Route | None, verb: str, refused: StatusError | None, kind: str
     ) -> Answer:
+        if "timeout" in request.query and not is_long_running(verb, route):
+            _check_timeout(request.parameter("timeout"))
         user = self._authenticator.authenticate(request.user, request.headers)
         if user is ANONYMOUS and not self._anonymous:
             raise StatusError(401, "Unauthorized", "Unauthorized")
@@ -190,6 +193,15 @@ def _verb(request: Request, route: Route | None) -> tuple[str, StatusError | Non
         return routing.verb_of(request, route), None
     except StatusError as error:
         return request.method.lower(), error
+
+
+def _check_timeout(text: str) -> None:
+    """Clients say how long they wait, which must be a duration. The server's own limit holds whatever they say."""
+    try:
+        parse_duration(text)
+    except ValueError:
+        go = f'time: invalid duration "{text}"'
+        raise bad_request(f"invalid timeout specified in the request URL - {go}") from None
 
 
 def _for_people(request: Request) -> bool:

@@ -51,6 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--rbac-manifest", default="", metavar="FILE", help="List of roles and bindings beside the default ones")
     add("--anonymous-auth", nargs="?", const="true", default="true", metavar="BOOL", help="let in who shows nothing")
+    add("--allow-privileged", nargs="?", const="true", default="false", metavar="BOOL", help="let containers be so")
     add("--unacted-resources", default="", metavar="NAMES", help="plural.group of what no part of the cluster acts on")
     add("--disable-admission-plugins", default="", metavar="NAMES", help="admission plugins to leave out")
     add("--kubelet-client-certificate", default="", metavar="FILE", help="client certificate towards nodes")
@@ -91,6 +92,7 @@ def read_config(args: argparse.Namespace) -> ServerConfig:
         raise FlagError("--tls-cert-file and --tls-private-key-file must be specified together")
     authorization_modes(args.authorization_mode)
     boolean("anonymous-auth", args.anonymous_auth)
+    boolean("allow-privileged", args.allow_privileged)
     addresses = advertised(args.advertise_address, ranges)
     if not addresses:
         own = own_address(ranges[0].family)

@@ -31,6 +31,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def is_long_running(verb: str, route: Route | None) -> bool:
+    """Whether an answer may take as long as its reader wants."""
+    return verb == "watch" or (route is not None and route.subresource in _LONG_RUNNING)
+
+
 class Inflight:
     """The bounds. Requests are counted by the server's metrics; watches and other long answers count to their head."""
 
@@ -43,7 +48,7 @@ class Inflight:
         most = self._most[kind]
         if not most or self._counters.inflight(kind) <= most or _PRIVILEGED in user.groups:
             return None
-        if verb == "watch" or (route is not None and route.subresource in _LONG_RUNNING):
+        if is_long_running(verb, route):
             return None
         return Response(
             status=429,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -48,6 +48,12 @@ class Request(msgspec.Struct):
         """The first value of a query parameter."""
         values = self.query.get(name)
         return values[0] if values else default
+
+
+def wants_upgrade(headers: Mapping[str, str]) -> bool:
+    """Whether a request asks for another protocol on its connection."""
+    words = headers.get("connection", "").lower().split(",")
+    return "upgrade" in headers and any(word.strip() == "upgrade" for word in words)
 
 
 class Response(msgspec.Struct):
@@ -100,6 +106,9 @@ class Duplex(Protocol):
 
     def write(self, data: bytes) -> None:
         """Queue bytes without waiting; dropped after the peer has gone."""
+
+    def pending(self) -> int:
+        """As `StreamWriter.pending`."""
 
     async def drain(self) -> None:
         """Wait until the queue is short again."""

@@ -18,6 +18,7 @@ from twinstack.api.errors import (
 from twinstack.api.resources import resource
 from twinstack.api.times import parse_time
 from twinstack.ip import Address, IPFamily
+from twinstack.server import framed
 from twinstack.server.egress import Unreachable
 from twinstack.server.kubelet import KubeletClient
 from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse
@@ -58,12 +59,13 @@ class PodLogs:
             raise StatusError(500, "", f'Get "https://{host}:{port}{target}": {error}') from error
         if status >= 300:
             raise await _failure(status, answer, route)
-        return StreamResponse(
+        stream = StreamResponse(
             status=200,
             produce=lambda writer: copy_body(answer, writer, tolerant=True),
             content_type="text/plain",
             patient=True,
         )
+        return framed.log(request, stream)
 
 
 async def _failure(status: int, answer: Exchange, route: Route) -> StatusError:

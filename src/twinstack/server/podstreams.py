@@ -15,7 +15,7 @@ from twinstack.api.resources import resource
 from twinstack.server.egress import Unreachable
 from twinstack.server.kubelet import KubeletClient
 from twinstack.server.listeners import endpoint
-from twinstack.server.messages import Answer, Duplex, Request, Response, Route, Upgrade
+from twinstack.server.messages import Answer, Duplex, Request, Response, Route, Upgrade, wants_upgrade
 from twinstack.server.outgoing import Exchange, OutgoingRequest
 from twinstack.server.podlogs import LONGEST_ERROR, container_of, kubelet_of
 from twinstack.server.strategy.base import Reader
@@ -73,11 +73,6 @@ def kubelet_target(request: Request, route: Route, pod: JSON) -> str:
 def _is_true(request: Request, name: str) -> bool:
     values = request.query.get(name)
     return values is not None and values[0].lower() not in ("0", "false")
-
-
-def wants_upgrade(headers: Mapping[str, str]) -> bool:
-    words = headers.get("connection", "").lower().split(",")
-    return "upgrade" in headers and any(word.strip() == "upgrade" for word in words)
 
 
 def upgrade_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:

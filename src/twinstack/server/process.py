@@ -53,6 +53,7 @@ from twinstack.server.proxies import Proxies
 from twinstack.server.registry import BOOTSTRAP_NAMESPACES, Registry
 from twinstack.server.repair.loop import Repair
 from twinstack.server.storehealth import WatchedStore
+from twinstack.server.strategy import capabilities
 from twinstack.server.strategy.base import ServerConfig
 from twinstack.server.tls import self_signed, server_context
 from twinstack.server.tokenreview import TokenReviews
@@ -80,6 +81,7 @@ class Process:
         self._modes = authorization_modes(args.authorization_mode)
         self._config = config
         self._bind = bind
+        capabilities.allow_privileged(boolean("allow-privileged", args.allow_privileged))
         store = storage.make_store(args)
         self._downloads = downloads(store)
         self._store = WatchedStore(store)

@@ -20,9 +20,9 @@ from twinstack.server.backends import Backend, node_backend, parse_name, pod_bac
 from twinstack.server.egress import Egress, NotConnected, Unreachable
 from twinstack.server.kubelet import KubeletClient
 from twinstack.server.listeners import endpoint
-from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade
+from twinstack.server.messages import Answer, Request, Response, Route, StreamResponse, Upgrade, wants_upgrade
 from twinstack.server.outgoing import Exchange, OutgoingRequest, copy_body
-from twinstack.server.podstreams import pass_through, wants_upgrade
+from twinstack.server.podstreams import pass_through
 from twinstack.server.strategy.base import Reader
 
 JSON = dict[str, Any]

@@ -248,3 +248,10 @@ def test_streams_are_counted_while_they_run(site: Setting) -> None:
 
 async def _produce(answer: StreamResponse, writer: StreamWriter) -> None:
     await answer.produce(writer)
+
+
+def test_how_long_a_client_waits_must_be_a_duration(site: Setting) -> None:
+    assert site.text("/api/v1/pods?timeout=1m30s")
+    body = site.failure("/api/v1/pods?timeout=soon", 400)
+    assert body["message"] == 'invalid timeout specified in the request URL - time: invalid duration "soon"'
+    assert isinstance(site.ask("/api/v1/namespaces/ns/pods/stream/log?timeout=soon"), StreamResponse)

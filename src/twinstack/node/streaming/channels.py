@@ -12,8 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from twinstack.node.streaming.connection import Connection
-from twinstack.node.streaming.websocket import (
+from twinstack.api.websocket import (
     NORMAL,
     PROTOCOL_ERROR,
     Decoder,
@@ -23,6 +22,7 @@ from twinstack.node.streaming.websocket import (
     close_frame,
     frame,
 )
+from twinstack.node.streaming.connection import Connection
 
 END = 255  # the channel that tells of the end of another one
 _LONGEST = 32 << 10  # bytes of one message to a client

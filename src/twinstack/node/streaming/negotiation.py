@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from twinstack.node.streaming import websocket
+from twinstack.api import websocket
 
 SPDY_UPGRADE = "SPDY/3.1"
 STREAM_PROTOCOL = "X-Stream-Protocol-Version"

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from twinstack.api.websocket import NORMAL
 from twinstack.ip import Address
 from twinstack.node.streaming.channels import SUBPROTOCOLS, Subprotocol, WebSocketChannels, WebSocketTunnel
 from twinstack.node.streaming.connection import Channel, Connection, Inbox
 from twinstack.node.streaming.negotiation import SPDY_UPGRADE, Choice, Refusal, Transport
 from twinstack.node.streaming.spdy import ResetStatus
 from twinstack.node.streaming.streams import SPDYStreams, Stream
-from twinstack.node.streaming.websocket import NORMAL
 
 SPDY_PROTOCOLS = ("portforward.k8s.io",)
 TUNNEL = f"{SPDY_UPGRADE}+portforward.k8s.io"

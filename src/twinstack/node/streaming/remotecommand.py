@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, Protocol
 
+from twinstack.api.websocket import NORMAL
 from twinstack.node.runtime.base import STDERR, STDOUT, Session, StartError
 from twinstack.node.streaming import status
 from twinstack.node.streaming.channels import END, SUBPROTOCOLS, Subprotocol, WebSocketChannels
@@ -18,7 +19,6 @@ from twinstack.node.streaming.connection import Connection, Inbox
 from twinstack.node.streaming.negotiation import Choice, Transport
 from twinstack.node.streaming.spdy import ResetStatus
 from twinstack.node.streaming.streams import SPDYStreams, Stream
-from twinstack.node.streaming.websocket import NORMAL
 
 WEBSOCKET_PROTOCOLS = tuple(SUBPROTOCOLS)
 SPDY_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io")

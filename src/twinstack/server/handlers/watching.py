@@ -10,10 +10,11 @@ from functools import partial
 import msgspec
 
 from twinstack.api.errors import expired
+from twinstack.server import framed
 from twinstack.server.componentstatuses import COMPONENTS
 from twinstack.server.forms import Form, event_frame
 from twinstack.server.handlers.listing import wait_for
-from twinstack.server.messages import Request, Route, StreamResponse, StreamWriter
+from twinstack.server.messages import Answer, Request, Route, StreamResponse, StreamWriter
 from twinstack.server.options import ListOptions, list_options
 from twinstack.server.registry import Registry
 from twinstack.server.representation import choose
@@ -33,7 +34,7 @@ class Watching:
         self._registry = registry
         self._cache = registry.cache
 
-    async def watch(self, request: Request, route: Route) -> StreamResponse:
+    async def watch(self, request: Request, route: Route) -> Answer:
         """Raises StatusError; what goes wrong after the headers is an ERROR event."""
         view = view_of(route.resource)
         form = choose(request, view, single=False).form
@@ -47,8 +48,8 @@ class Watching:
         stream = _Stream(self._cache, collection, selection, form, options)
         user = request.user.name
         if user not in COMPONENTS:
-            return StreamResponse(status=200, produce=stream.run)
-        return StreamResponse(status=200, produce=partial(self._noted, user, stream))
+            return framed.events(request, StreamResponse(status=200, produce=stream.run))
+        return framed.events(request, StreamResponse(status=200, produce=partial(self._noted, user, stream)))
 
     async def _noted(self, user: str, stream: _Stream, writer: StreamWriter) -> None:
         """A component that watches lives."""

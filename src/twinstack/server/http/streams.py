@@ -42,6 +42,10 @@ class Flow:
         self.resume()
         self.stop()
 
+    def pending(self) -> int:
+        """Bytes that wait, 0 while they are few."""
+        return self.wire.get_write_buffer_size() if self.paused else 0
+
     async def drain(self) -> None:
         """Wait until the wire's queue is short again, or the peer has gone."""
         while self.paused and not self.gone:
@@ -83,8 +87,7 @@ class BodyWriter:
         self._flow.wire.write(data)
 
     def pending(self) -> int:
-        flow = self._flow
-        return flow.wire.get_write_buffer_size() if flow.paused else 0
+        return self._flow.pending()
 
     async def drain(self) -> None:
         await self._flow.drain()
@@ -138,6 +141,9 @@ class Tunnel:
     def write(self, data: bytes) -> None:
         if data and not self._flow.gone:
             self._flow.wire.write(data)
+
+    def pending(self) -> int:
+        return self._flow.pending()
 
     async def drain(self) -> None:
         await self._flow.drain()

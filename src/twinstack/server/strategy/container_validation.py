@@ -16,6 +16,7 @@ from twinstack.api.errors import (
     required,
 )
 from twinstack.api.validation import dns_label, each, port_name, port_number
+from twinstack.server.strategy.capabilities import privileged_allowed
 from twinstack.server.strategy.environment_validation import env_errors
 from twinstack.server.strategy.probe_validation import lifecycle_errors, probe_errors
 from twinstack.server.strategy.resource_validation import requirements_errors
@@ -233,9 +234,8 @@ def _descending_errors(path: str, field: str) -> list[FieldError]:
 
 
 def _security_errors(context: JSON, field: str) -> list[FieldError]:
-    """Privileged containers are off, as without kube-apiserver's flag --allow-privileged."""
     errors: list[FieldError] = []
-    if context.get("privileged"):
+    if context.get("privileged") and not privileged_allowed():
         errors.append(forbidden_field(f"{field}.privileged", "disallowed by cluster policy"))
     errors += id_errors(context, ("runAsUser", "runAsGroup"), field)
     if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:

@@ -58,10 +58,10 @@ def _action_errors(kind: str, action: JSON, grace: int, field: str) -> list[Fiel
         return _http_errors(action, field)
     if kind == "sleep":
         seconds = action.get("seconds", 0)
-        if 0 < seconds <= grace:
+        if 0 <= seconds <= grace:
             return []
-        detail = f"must be greater than 0 and less than terminationGracePeriodSeconds ({grace})"
-        return [invalid(f"{field}.seconds", seconds, detail)]
+        detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+        return [invalid(field, seconds, detail)]
     return port_errors(action.get("port", 0), f"{field}.port")
 
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.unit.node.streaming.wires import Wire
 
+from twinstack.api.websocket import Decoder, Message, Opcode, close_frame, frame
 from twinstack.node.streaming.channels import SUBPROTOCOLS, WebSocketChannels, WebSocketTunnel
-from twinstack.node.streaming.websocket import Decoder, Message, Opcode, close_frame, frame
 
 MASK = b"\x05\x06\x07\x08"
 

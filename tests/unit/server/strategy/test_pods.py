@@ -13,7 +13,7 @@ from tests.unit.server.strategy.strategy_context import NOW, context, create, re
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.api.schema import get_type
-from twinstack.server.strategy import pod_internals
+from twinstack.server.strategy import capabilities, pod_internals
 from twinstack.server.strategy.pod_defaults import _pull_policy, default_pod_spec
 from twinstack.server.strategy.pod_qos import qos_class
 from twinstack.server.strategy.registry import strategy_for
@@ -399,3 +399,23 @@ def test_ephemeral_containers_stay() -> None:
     assert refusal(PODS, pod(ephemeralContainers=[DEBUGGER])) == [
         "spec.ephemeralContainers: Forbidden: cannot be set on create"
     ]
+
+
+def test_who_may_be_privileged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = [CONTAINER | {"securityContext": {"privileged": True}}]
+    with pytest.raises(StatusError, match=r"securityContext\.privileged: Forbidden: disallowed by cluster policy"):
+        made(containers=asking)
+    monkeypatch.setattr(capabilities, "_privileged", True)
+    assert made(containers=asking)["spec"]["containers"][0]["securityContext"] == {"privileged": True}
+
+
+def test_a_hook_sleeps_within_the_grace_period() -> None:
+    def sleeping(seconds: int) -> list[JSON]:
+        return [CONTAINER | {"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}}]
+
+    for seconds in (0, 30):
+        assert made(containers=sleeping(seconds))
+    with pytest.raises(StatusError) as caught:
+        made(containers=sleeping(31))
+    detail = "must be non-negative and less than terminationGracePeriodSeconds (30)"
+    assert f"lifecycle.preStop.sleep: Invalid value: 31: {detail}" in caught.value.message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinstack.node.streaming.websocket import (
+from twinstack.api.websocket import (
     PROTOCOL_ERROR,
     TOO_BIG,
     Decoder,
