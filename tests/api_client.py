@@ -88,7 +88,7 @@ class Watch:
 
     async def until(self, count: int) -> list[tuple[str, JSON]]:
         """Wait for at least `count` events."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.events) < count:
                 await asyncio.sleep(0.002)
         return self.events

@@ -19,7 +19,7 @@ from typing import Any
 JSON = dict[str, Any]
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
-DEADLINE = 10.0  # seconds until a server must be ready
+DEADLINE = 60.0  # seconds until a server must be ready
 TOKEN = "sesame"
 HOST = "127.0.0.1"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -80,7 +80,7 @@ class Server:
 
     def get(self, path: str) -> bytes:
         request = urllib.request.Request(f"https://{HOST}:{self.port}{path}", headers=AUTHORIZED)
-        with urllib.request.urlopen(request, timeout=5, context=self.context()) as answer:
+        with urllib.request.urlopen(request, timeout=DEADLINE, context=self.context()) as answer:
             return bytes(answer.read())
 
     def json(self, path: str) -> JSON:

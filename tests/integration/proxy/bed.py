@@ -164,10 +164,10 @@ class Bed:
 
     @contextlib.contextmanager
     def socket(self, place: Path, family: IPFamily, kind: int, source: str | None = None) -> Iterator[socket.socket]:
-        """A socket of a namespace, with a short patience."""
+        """A socket of a namespace, with some patience."""
         sock = namespaces.inside(place, lambda: socket.socket(family.af, kind))
         try:
-            sock.settimeout(3)
+            sock.settimeout(10)
             if source is not None:
                 sock.bind((source, 0))
             yield sock

@@ -76,7 +76,7 @@ async def hears(world: World, address: str, port: int, expected: Heard) -> None:
     """Wait until a new TCP connection meets this."""
     family = V6 if ":" in address else V4
     probe = Probe(world.bed.client, CLIENT[family], Protocol.TCP, address, port)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (found := (await asyncio.to_thread(observe, [probe], [0]))[0].heard) is not expected:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.01)
@@ -104,7 +104,7 @@ class Talk:
 
     async def comes_to(self, expected: str) -> None:
         """Wait until the next datagram meets this."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (found := await asyncio.to_thread(self._ask)) != expected:
             assert time.monotonic() < deadline, (self._destination, found, expected)
             await asyncio.sleep(0.01)

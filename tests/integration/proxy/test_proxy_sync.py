@@ -35,6 +35,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 V4, V6 = FAMILIES
 WEB = service("web", *(cluster_ip(family) for family in FAMILIES))
 
+LOOKS = 1000  # each a twentieth of a second or more after the one before
+
 
 class Running:
     """A synchroniser in the running loop."""
@@ -107,11 +109,11 @@ def test_the_first_change_is_written_at_once_and_the_next_ones_together(bed: Bed
             await asyncio.sleep(0.001)
         assert running.writer.transactions == before + 1
         while running.writer.transactions == before + 1:
-            assert loop.time() < started + 1
+            assert loop.time() < started + 60
             await asyncio.sleep(0.002)
         assert running.metrics.partial._counts[("IPv4",)]
 
-    run(bed, scenario)
+    run(bed, scenario, interval=0.5)
 
 
 @pytest.mark.parametrize("tool", [("flush", "ruleset"), ("delete", "table", "ip6", "twinstack-proxy")])
@@ -119,9 +121,9 @@ def test_a_foreign_hand_is_noticed_and_undone(bed: Bed, tool: tuple[str, ...]) -
     """On a kernel that cannot protect the table; the loss is seen without any change of a Service."""
 
     async def scenario(running: Running) -> None:
-        await asyncio.to_thread(bed.nft, *tool)
+        bed.nft(*tool)  # nobody can mend it before it has been looked at
         assert cluster_ip(FAMILIES[1]) not in bed.nft("list", "ruleset")
-        for _ in range(30):
+        for _ in range(LOOKS):
             await asyncio.sleep(0.05)
             if cluster_ip(FAMILIES[1]) in await asyncio.to_thread(bed.nft, "list", "ruleset"):
                 break
@@ -146,7 +148,7 @@ def test_tampering_with_a_table_we_cannot_own_is_corrected(bed: Bed, monkeypatch
 
     async def scenario(running: Running) -> None:
         await asyncio.to_thread(bed.nft, "flush", "map", "ip6", "twinstack-proxy", "services")
-        for _ in range(30):
+        for _ in range(LOOKS):
             await asyncio.sleep(0.05)
             if cluster_ip(FAMILIES[1]) + " . tcp . 80 :" in await asyncio.to_thread(bed.nft, "list", "ruleset"):
                 break
@@ -184,7 +186,7 @@ def test_two_proxies_on_a_node(bed: Bed, caplog: pytest.LogCaptureFixture) -> No
             assert await running.answers(FAMILIES[0]) == pod(FAMILIES[0], 1)
             running.writer.close()
             second.put(behind(FAMILIES[0], 2))
-            for _ in range(40):
+            for _ in range(LOOKS):
                 await asyncio.sleep(0.05)
                 if second.metrics.full._counts.get(("IPv4",)):
                     break
@@ -210,13 +212,13 @@ def test_one_family_fails_and_the_other_goes_on(bed: Bed, monkeypatch: pytest.Mo
             third.sync.start()
             await asyncio.sleep(0.05)
             assert await third.answers(V4) == pod(V4, 2)
-            assert third.metrics.failures.value("IPv6") == 1
+            assert third.metrics.failures.value("IPv6") >= 1
             third.put(behind(V4, 3))  # while IPv6 waits for its next attempt
             await asyncio.sleep(0.05)
             assert await third.answers(V4) == pod(V4, 3)
             other.writer.close()
             third.put(behind(V6, 2))
-            for _ in range(40):
+            for _ in range(LOOKS):
                 await asyncio.sleep(0.05)
                 if third.sync.families[V6].picture is not None:
                     break
@@ -237,7 +239,7 @@ def test_interface_addresses_are_followed(bed: Bed) -> None:
         try:
             assert Address.parse("10.1.0.1") in addresses.current
             route.request([links.add_address(links.LOOPBACK, Address.parse("fd00:77::1"), 128)])
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 await changed.wait()
             assert Address.parse("fd00:77::1") in addresses.current
         finally:

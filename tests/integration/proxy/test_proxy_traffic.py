@@ -135,7 +135,7 @@ def test_no_flow_is_lost_in_any_class_while_endpoints_flicker(bed: Bed, program:
     flips = 0
     with Steady(bed, from_client, RATE) as outside, Steady(bed, from_node, RATE, on_node=True) as inside:
         deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or flips < 50:
             flicker(1, 2, 3, 4, 5)
             flicker(1)
             flips += 2
@@ -144,7 +144,6 @@ def test_no_flow_is_lost_in_any_class_while_endpoints_flicker(bed: Bed, program:
     assert outside.lost == []
     assert inside.lost == []
     assert {flow.destination for flow in (*outside.flows, *inside.flows)} == {*from_client, *from_node}
-    assert flips > 50
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -73,7 +73,7 @@ class World:
         return await self._end_of(await self.start(*arguments))
 
     async def _end_of(self, process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-        out, err = await asyncio.wait_for(process.communicate(), 20)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
@@ -86,9 +86,9 @@ class World:
         finally:
             if process.returncode is None:
                 process.terminate()
-                await asyncio.wait_for(process.communicate(), 10)
+                await asyncio.wait_for(process.communicate(), 60)
 
-    async def answers(self, family: IPFamily, expected: str | None = None, *, within: float = 30) -> str:
+    async def answers(self, family: IPFamily, expected: str | None = None, *, within: float = 60) -> str:
         """Who answers at the Service's address; waits for `expected`, or for an answer at all."""
         deadline = time.monotonic() + within
         while True:
@@ -103,7 +103,7 @@ class World:
 
     async def page(self, port: int, path: str, address: str = "127.0.0.1") -> tuple[str, str]:
         """Head and body of a page of the proxy, asked for by the node itself."""
-        connection = self.bed.on_node(lambda: socket.create_connection((address, port), 5))
+        connection = self.bed.on_node(lambda: socket.create_connection((address, port), 60))
         reader, writer = await asyncio.open_connection(sock=connection)
         writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
         answer = (await reader.read()).decode()
@@ -114,21 +114,21 @@ class World:
 
     async def runs(self) -> None:
         """Wait until the proxy shows its pages."""
-        for _ in range(1500):
+        for _ in range(3000):
             with contextlib.suppress(OSError):
                 await self.page(10256, "/livez")
                 return
             await asyncio.sleep(0.02)
         raise AssertionError("the proxy does not run")
 
-    async def until(self, condition: Callable[[], bool], *, within: float = 30) -> None:
+    async def until(self, condition: Callable[[], bool], *, within: float = 60) -> None:
         """Wait until something blocking, asked for again and again, is true."""
         deadline = time.monotonic() + within
         while not await asyncio.to_thread(condition):
             assert time.monotonic() < deadline, condition
             await asyncio.sleep(0.02)
 
-    async def metric(self, line: str, *, within: float = 30) -> None:
+    async def metric(self, line: str, *, within: float = 60) -> None:
         """Wait until the metrics have `line`: a change is counted a moment after packets obey it."""
         deadline = time.monotonic() + within
         while line not in (metrics := (await self.page(10249, "/metrics"))[1]):

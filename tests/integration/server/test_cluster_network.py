@@ -246,7 +246,7 @@ def test_sockets_stay_in_their_namespace(namespace: Path) -> None:
         tables = (Path("/proc/self/net") / name for name in ("tcp", "tcp6"))
         own = {int(line.split()[9]) for table in tables for line in table.read_text().splitlines()[1:]}
         assert [os.fstat(each.fileno()).st_ino in own for each in [*inside, *outside]] == [False, False, False, True]
-        namespaces.inside(namespace, lambda: socket.create_connection(("fd00:30::11", 16443), timeout=5)).close()
+        namespaces.inside(namespace, lambda: socket.create_connection(("fd00:30::11", 16443), timeout=60)).close()
         with pytest.raises(OSError, match=r"listen on 172\.30\.0\.11:16443: Address already in use"):
             listeners.namespace_listeners(str(namespace), NODE, 16443)
     finally:
@@ -260,7 +260,7 @@ def test_every_address_means_both_families() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, port), timeout=5).close()
+            socket.create_connection((host, port), timeout=60).close()
 
 
 def test_a_bad_certificate_file_is_named(tmp_path: Path) -> None:

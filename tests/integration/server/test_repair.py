@@ -215,7 +215,7 @@ def test_the_loop_follows_changes_and_is_ready_after_its_first_look(run: Run, mo
     monkeypatch.setattr(repair_loop, "_GATHER_SECONDS", 0.01)
 
     async def eventually(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.005)
 
@@ -275,7 +275,7 @@ def test_the_loop_waits_for_the_first_range(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             assert not repair.ready
             await DefaultRanges(registry, CONFIG).ensure()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not repair.ready:
                     await asyncio.sleep(0.005)
             assert list(registry.reader.list(EVENTS)) == []

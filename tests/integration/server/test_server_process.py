@@ -132,7 +132,7 @@ def _ask(server: Server, address: Address, directory: Path) -> bytes:
     context = ssl.create_default_context(cafile=str(server.certificate))
     context.load_cert_chain(directory / "client.pem")
     with (
-        socket.create_connection((str(address), server.port), timeout=5) as plain,
+        socket.create_connection((str(address), server.port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=str(address)) as wrapped,
     ):
         wrapped.sendall(b"GET /api/v1/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -24,7 +24,7 @@ def run(behaviour: Behaviour, scenario: Callable[[ApiStub, EventRecorder], Await
             recorder = EventRecorder(client, "scheduler", "host-1")
             task = asyncio.create_task(recorder.run())
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await scenario(stub, recorder)
             finally:
                 task.cancel()

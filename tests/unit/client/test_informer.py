@@ -34,7 +34,7 @@ def run(
             informer.subscribe(lambda old, new: changes.append(change(old, new)))
             task = asyncio.create_task(informer.run())
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await scenario(stub, informer, changes)
             finally:
                 task.cancel()

@@ -13,7 +13,7 @@ from twinstack.api.core import Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import PODS
 from twinstack.api.meta import ObjectMeta
-from twinstack.client import rest
+from twinstack.client import pool, rest
 from twinstack.client.kubeconfig import ClusterAccess, KubeconfigError
 from twinstack.client.rest import JSON_PATCH, Client
 from twinstack.client.watching import WatchEvent
@@ -71,7 +71,7 @@ def test_an_answer_may_be_longer_than_what_is_read_ahead() -> None:
         async with api_stub(behaviour) as stub:
             client = Client(ClusterAccess(server=stub.url), user_agent="test")
             for _ in range(2):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     assert len(await client.request("GET", "/long")) > 5 << 20
             assert stub.connections == 1
             await client.close()
@@ -142,6 +142,29 @@ def test_a_dead_kept_connection_is_replaced_for_idempotent_requests_only() -> No
     uvloop.run(once("PUT"))
     with pytest.raises(ConnectionError):
         uvloop.run(once("POST"))
+
+
+def test_a_token_that_is_renewed_in_its_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    file = tmp_path / "token"
+
+    async def behaviour(call: Call, reply: Reply) -> None:
+        shown.append(call.headers["authorization"])
+        reply.json(pod("a", 6))
+
+    async def main() -> None:
+        async with api_stub(behaviour) as stub:
+            client = Client(ClusterAccess(server=stub.url, token_file=str(file)), user_agent="test")
+            file.write_text("first\n")
+            await client.get(PODS, "a", "default")
+            file.write_text("second\n")
+            await client.get(PODS, "a", "default")
+            monkeypatch.setattr(pool, "TOKEN_SECONDS", 0.0)  # a minute later
+            await client.get(PODS, "a", "default")
+            await client.close()
+
+    uvloop.run(main())
+    assert shown == ["Bearer first", "Bearer first", "Bearer second"]
 
 
 def test_a_connection_closed_while_idle_is_noticed() -> None:

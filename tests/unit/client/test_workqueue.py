@@ -17,7 +17,7 @@ def run(work: Callable[[str], Awaitable[None]], scenario: Callable[[WorkQueue], 
         queue = WorkQueue("test")
         task = asyncio.create_task(queue.run(work, workers=workers))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await scenario(queue)
         finally:
             task.cancel()

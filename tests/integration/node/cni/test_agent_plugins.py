@@ -192,7 +192,7 @@ def test_an_agent_that_is_killed_while_a_plugin_works(plugins: Plugins) -> None:
     plugins.until(lambda: len(plugins.held("slow")) == 2, "the addresses that nobody has to be free")
     machine.end("caught", grace=0)
     plugins.until(lambda: not plugins.held("slow"), "all addresses to be free")
-    assert os.listdir(machine.root / "cni") == []
+    plugins.until(lambda: os.listdir(machine.root / "cni") == [], "nothing to be written down any more")
     os.unlink(plugins.configurations / "10-a.conflist")
     plugins.ready("False")
 
