@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.e2e.cluster import Cluster, until
+from tests.e2e.cluster import EXAMPLES, Cluster, until
 from tests.e2e.test_failures import Traffic
 from tests.e2e.test_lifecycle import part_ids, supervisor
+
+import twinstack
+from twinstack.dataplane.model import Target
+from twinstack.ip import Address
 
 CONFIG_MAP = ("configmap", "kubeadm-config", "-n", "kube-system")
 
@@ -172,3 +177,33 @@ nodes:
     file.write_text(file.read_text().replace("tier: front", "tier: back"))
     assert "labels of nodes" in cluster.up("--config", str(file))
     until(lambda: cluster.get("node", f"{cluster.name}-2")["metadata"]["labels"]["tier"] == "back", "it is changed")
+    cluster.run_hello()
+    addresses = cluster.addresses("hello")
+    assert not any(cluster.answers(each) for each in addresses)
+    run_proxy_of_ours(cluster)
+    for address in addresses:
+        until(lambda: cluster.answers(address), f"{address} answers")  # noqa: B023
+    told = cluster.kubectl("logs", "-n", "kube-system", "-l", "k8s-app=twinstack-proxy")
+    assert ("WARN" in told, "ERROR" in told) == (False, False)
+
+
+def run_proxy_of_ours(cluster: Cluster) -> None:
+    """The DaemonSet of the documentation, with this program in the machine's own files for an image."""
+    objects = {each["kind"]: each for each in yaml.safe_load_all((EXAMPLES / "proxy" / "daemonset.yaml").read_bytes())}
+    pod = objects["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    server = cluster.get("endpointslices", "kubernetes", "-n", "default")
+    address = Target(Address.parse(server["endpoints"][0]["addresses"][0]), server["ports"][0]["port"])
+    container["args"] = [
+        f"--master=https://{address}" if each.startswith("--master") else each for each in container["args"]
+    ]
+    container |= {"image": "twinstack.local/host", "command": [sys.executable, "-m", "twinstack.cli.main"]}
+    for number, path in enumerate([sys.prefix, str(Path(twinstack.__file__).parents[1])]):
+        pod["volumes"].append({"name": f"program-{number}", "hostPath": {"path": path}})
+        container["volumeMounts"].append({"name": f"program-{number}", "mountPath": path, "readOnly": True})
+    configuration = objects["ConfigMap"]["data"]
+    ranges = "fd00:7::/56,10.7.0.0/16"
+    configuration["config.yaml"] = configuration["config.yaml"].replace("10.244.0.0/16,fd00:10:244::/56", ranges)
+    for each in objects.values():
+        cluster.apply(each)
+    cluster.kubectl("-n", "kube-system", "rollout", "status", "daemonset/twinstack-proxy", "--timeout=60s")

@@ -87,12 +87,24 @@ def _access(configuration: Configuration) -> kubeconfig.ClusterAccess:
         access = kubeconfig.ClusterAccess(server=configuration.master)
     else:
         access = kubeconfig.in_cluster()
+        if not configuration.master and _asks_its_own_service():
+            log.warning(
+                "the API server is asked at %s, which is its Service and answers only where a proxy has run: give "
+                "its own address, by --master or by KUBERNETES_SERVICE_HOST and _PORT in the container's env",
+                access.server,
+            )
     return msgspec.structs.replace(access, server=configuration.master.rstrip("/") or access.server)
 
 
 def _manifests_are_piped(configuration: Configuration) -> bool:
     """Nothing says which cluster to ask, and something is there to be read."""
     return not (configuration.kubeconfig or configuration.master or _in_pod()) and not sys.stdin.isatty()
+
+
+def _asks_its_own_service() -> bool:
+    """Whether the Pod's variables are as the kubelet set them: it repeats the Service's address in the other one."""
+    environment = os.environ
+    return environment.get("KUBERNETES_SERVICE_HOST", "") == environment.get("KUBERNETES_PORT_443_TCP_ADDR", "-")
 
 
 def _in_pod() -> bool:
