@@ -6,9 +6,10 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,6 +19,7 @@ from twinstack.ip import Address
 from twinstack.linux import ociruntimes
 from twinstack.node import http
 from twinstack.node.agent import Agent, Settings
+from twinstack.node.authorization import Gate
 from twinstack.node.http import Answer, Request
 from twinstack.node.images.access import Access
 from twinstack.node.images.pod import Images
@@ -75,10 +77,11 @@ async def connect(port: int, context: ssl.SSLContext) -> tuple[asyncio.StreamRea
     return await asyncio.open_connection("127.0.0.1", port, ssl=context)
 
 
-async def get(port: int, context: ssl.SSLContext, target: str) -> tuple[int, bytes]:
+async def get(port: int, context: ssl.SSLContext, target: str, token: str = "") -> tuple[int, bytes]:
     reader, writer = await connect(port, context)
     try:
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        extra = f"Authorization: Bearer {token}\r\n" if token else ""
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\n{extra}Connection: close\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         if not head:
             raise ConnectionError("the server closed without an answer")
@@ -96,12 +99,70 @@ def make_agent(directory: Path) -> Agent:
     return Agent(client, settings, runtime, Images(store, Puller(store, Access())))
 
 
+class Reviews:
+    """What an API server says: the administrators' group may anything, those of a token what it names."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.broken = False
+
+    async def __call__(self, plural: str, spec: dict[str, Any]) -> dict[str, Any]:
+        if self.broken:
+            raise ConnectionRefusedError("no server")
+        if plural == "tokenreviews":
+            self.seen.append((plural, spec["token"]))
+            known = spec["token"].startswith("of-")
+            return {"authenticated": known, "user": {"username": spec["token"][3:], "groups": ["system:authenticated"]}}
+        about = spec["resourceAttributes"]
+        assert (about["resource"], about["version"], about["name"]) == ("nodes", "v1", "n1")
+        self.seen.append((spec["user"], f"{about['verb']} {about['subresource']}"))
+        admin = spec["user"] == "kube-apiserver-kubelet-client" or "system:masters" in spec["groups"]
+        return {"allowed": admin or about["subresource"] == spec["user"]}
+
+
+def make_gate(reviews: Reviews | None = None, clock: Callable[[], float] = time.monotonic) -> Gate:
+    return Gate(reviews or Reviews(), "n1", clock)
+
+
 def test_who_gets_in(pki: Pki, tmp_path: Path) -> None:
+    reviews, now = Reviews(), [0.0]
+
     async def work(port: int) -> None:
-        with pytest.raises((ssl.SSLError, ConnectionError)):
-            await get(port, pki.client(""), "/healthz")
-        assert await get(port, pki.client("stranger"), "/healthz") == (200, b"ok")
-        assert (await get(port, pki.client("stranger"), "/pods"))[0] == 403
+        assert await get(port, pki.client(""), "/healthz") == (401, b"Unauthorized")
+        for token, target, code in (
+            ("of-healthz", "/healthz", 200),
+            ("of-pods", "/pods", 200),
+            ("of-pods", "/healthz", 403),
+            ("of-metrics", "/metrics", 200),
+            ("of-proxy", "/pods", 200),
+            ("of-proxy", "/metrics", 403),
+            ("nobody", "/healthz", 401),
+        ):
+            assert (await get(port, pki.client(""), target, token))[0] == code, (token, target)
+        for name, target, text in (
+            ("stranger", "/pods", b"Forbidden (user=stranger, verb=get, resource=nodes, subresource(s)=[pods proxy])"),
+            (
+                "stranger",
+                "/metrics/x",
+                b"Forbidden (user=stranger, verb=get, resource=nodes, subresource(s)=[metrics])",
+            ),
+        ):
+            assert await get(port, pki.client(name), target) == (403, text)
+        reviews.seen.clear()
+        for _ in range(3):
+            await get(port, pki.client("stranger"), "/pods")
+            await get(port, pki.client("admin"), "/pods")
+        assert reviews.seen == [("somebody", "get pods")]
+        for seconds, asked in ((31.0, {"stranger"}), (301.0, {"stranger", "somebody"})):
+            now[0] += seconds
+            reviews.seen.clear()
+            await get(port, pki.client("stranger"), "/pods")
+            await get(port, pki.client("admin"), "/pods")
+            assert {user for user, _ in reviews.seen} == asked
+        reviews.broken, text = True, b"Authorization error (user=somebody, verb=get, resource=nodes, subresource(s)="
+        assert await get(port, pki.client("admin"), "/exec/x") == (500, text + b"[proxy])")
+        assert (await get(port, pki.client(""), "/pods", "of-pods"))[0] == 401
+        reviews.broken = False
         for name in ("apiserver", "admin"):
             status, body = await get(port, pki.client(name), "/pods")
             assert (status, body) == (200, b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}')
@@ -111,7 +172,7 @@ def test_who_gets_in(pki: Pki, tmp_path: Path) -> None:
         assert (await get(port, pki.client("apiserver"), "/other"))[0] == 404
 
     async def main() -> None:
-        await with_server(KubeletServer(make_agent(tmp_path)).handle, pki, work)
+        await with_server(KubeletServer(make_agent(tmp_path), make_gate(reviews, lambda: now[0])).handle, pki, work)
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.integration.streaming_clients import Refused, SPDYClient, WebSocketClient
 from tests.integration.test_exec import gone, processes_of
-from tests.integration.test_kubelet_api import Pki, make_agent, pki
+from tests.integration.test_kubelet_api import Pki, make_agent, make_gate, pki
 from tests.integration.test_runtime import ETC, IMAGE, ROOT, UID
 
 from twinstack.api.core import Container, Pod, PodSpec
@@ -83,7 +83,7 @@ async def node(root: Path, network: Path, pki: Pki) -> AsyncIterator[Node]:
     pod.spec = PodSpec(containers=[Container(name="c", image=IMAGE)])
     agent._pod_informer.objects["default/web"] = pod
     await agent.runtime.create_sandbox(SandboxConfig(UID, "default/web", "web", str(network), ETC))
-    server = await http.serve(KubeletServer(agent).handle, 0, pki.server())
+    server = await http.serve(KubeletServer(agent, make_gate()).handle, 0, pki.server())
     try:
         yield Node(agent, next(s.getsockname()[1] for s in server.sockets if s.family == socket.AF_INET), pki)
     finally:

@@ -124,7 +124,7 @@ class Agent:
         )
         images.puller.on_pulled = self._registration.changed
         self._host_ports = HostPorts(settings.node_ips)
-        self._prober = Prober(runtime, self._events, self._queue.add)
+        self.prober = Prober(runtime, self._events, self._queue.add)
         self.observer = Observer(self._queue.add)
         self._context = NodeContext(
             client=client,
@@ -133,7 +133,7 @@ class Agent:
             network=self.network,
             recorder=self._events,
             host_ports=self._host_ports,
-            prober=self._prober,
+            prober=self.prober,
             observer=self.observer,
             node_name=settings.node_name,
             node_ips=[str(address) for address in settings.node_ips],
@@ -178,7 +178,7 @@ class Agent:
                 if self._plugins is not None:
                     tasks.create_task(self._run_plugins(self._plugins))
         finally:
-            self._prober.close()
+            self.prober.close()
             for worker in self._workers.values():
                 worker.close()
             self.runtime.close()

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         chosen = settings(args)
         images = _images(args, chosen.root_dir)
         agent = Agent(client, chosen, _runtime(chosen.root_dir, chosen.netns_prefix, images.store), images)
-        server = await _listen(agent, args) if args.port else None
+        server = await _listen(client, agent, args) if args.port else None
         try:
             await agent.run()
         finally:
@@ -163,12 +163,17 @@ def _claim(root: Path) -> None:
         raise ValueError(f"another agent works on {root}") from None
 
 
-async def _listen(agent: Agent, args: argparse.Namespace) -> asyncio.Server:
-    from twinstack.node import http
+async def _listen(client: Client, agent: Agent, args: argparse.Namespace) -> asyncio.Server:
+    from twinstack.node import configz, http
+    from twinstack.node.authorization import Gate, reviewer
     from twinstack.node.server import KubeletServer
 
     for flag in ("tls_cert_file", "tls_private_key_file", "client_ca_file"):
         if not getattr(args, flag):
             raise ValueError(f"--{flag.replace('_', '-')} must be given, or --port 0")
-    context = http.tls_context(args.tls_cert_file, args.tls_private_key_file, args.client_ca_file)
-    return await http.serve(KubeletServer(agent).handle, args.port, context)
+    files = (args.tls_cert_file, args.tls_private_key_file, args.client_ca_file)
+    context = http.tls_context(*files)
+    gate = Gate(reviewer(client), agent.settings.node_name)
+    return await http.serve(
+        KubeletServer(agent, gate, configz.shown(agent.settings, *files)).handle, args.port, context
+    )

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One request without a body. `subject` is the client certificate's: its names by kind (`commonName`,
+    """One request without a body. `subject` is the client certificate's, if any: its names by kind (`commonName`,
     `organizationName`). Header names are lower case; those that are repeated are joined by commas."""
 
     headers: Mapping[str, str]
@@ -33,6 +33,7 @@ class Request(NamedTuple):
     query: Mapping[str, list[str]]
     subject: Mapping[str, list[str]]
     gone: asyncio.Future[None]  # done when the client has closed the connection
+    method: str = "GET"
 
     def parameter(self, name: str) -> str:
         """The first value; empty when absent."""
@@ -120,13 +121,13 @@ Handler = Callable[[Request], Awaitable[Answer | Upgrade]]
 
 
 def tls_context(certificate: str, key: str, client_authority: str) -> ssl.SSLContext:
-    """For a server whose clients must show a certificate of `client_authority`. Raises OSError, ssl.SSLError."""
+    """For a server whose clients show a certificate of `client_authority`, or none. Raises OSError, ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2, as the API server's
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(client_authority)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
@@ -202,7 +203,8 @@ class Connection(asyncio.Protocol):
             parts = urlsplit(target)
             path = [unquote(segment) for segment in parts.path.split("/")[1:]]
             query = parse_qs(parts.query, keep_blank_values=True)
-            answer = await self._answer(Request(headers, path, query, _subject(self._transport), self._gone))
+            subject = _subject(self._transport)
+            answer = await self._answer(Request(headers, path, query, subject, self._gone, method))
         else:
             answer = Answer(405, b"only GET is served here\n")
         if isinstance(answer, Upgrade):

@@ -1,17 +1,16 @@
-"""The kubelet API of this node, for the API server: logs, exec, attach, port-forward, the pods that are here, health.
+"""The kubelet API of this node: logs, exec, attach, port-forward, the pods that are here, what they use, health.
 
-`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /metrics`,
-`GET /healthz`;
+`GET /containerLogs/NAMESPACE/POD/CONTAINER` with the parameters of v1 PodLogOptions, `GET /pods`, `GET /healthz`,
+`GET /stats/summary[?only_cpu_and_memory=true]`, `GET /metrics[/resource|/cadvisor|/probes]`, `GET /configz`;
 `/exec/NAMESPACE/POD/CONTAINER`, `/attach/…`, `/portForward/NAMESPACE/POD` by an upgrade (streaming/).
-Only clients with a certificate of the cluster's authority get an answer, and only the API server's own (or an
-administrator's) more than the health.
+Whoever may ask is for the API server to say (`authorization`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,17 @@ from twinstack.api import core, times
 from twinstack.linux.inotify import CREATE, MODIFY, MOVED_TO, Inotify
 from twinstack.node import metrics
 from twinstack.node.agent import Agent
+from twinstack.node.authorization import Gate
 from twinstack.node.http import Answer, Request, Upgrade
 from twinstack.node.logs import LogOptions, LogReader
 from twinstack.node.runtime.base import Container, Phase
 
 if TYPE_CHECKING:
+    from twinstack.node.sampling import Sampler
     from twinstack.node.streaming.handlers import StreamingHandlers
 
-TRUSTED_NAMES = frozenset({"kube-apiserver-kubelet-client"})
-TRUSTED_GROUPS = frozenset({"system:masters", "kubeadm:cluster-admins"})
+JSON = "application/json"
+_NOT_FOUND = Answer(404, b"404 page not found\n")
 LOOK_EVERY = 1.0  # seconds: whether a container whose log is followed has ended
 
 
@@ -44,42 +45,70 @@ class _Refused(Exception):
 class KubeletServer:
     """Answers requests about an agent's pods."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, gate: Gate, configuration: Mapping[str, Any] | None = None) -> None:
         self._agent = agent
+        self._gate = gate
+        self._configuration = configuration or {}
+        self._sampler: Sampler | None = None
         self._streaming: StreamingHandlers | None = None
 
     async def handle(self, request: Request) -> Answer | Upgrade:
+        refusal = await self._gate.refusal(request)
+        if refusal is not None:
+            return refusal
         try:
             match request.path:
                 case ["healthz"]:
                     return Answer(body=b"ok")
                 case ["exec" | "attach" | "portForward", *_]:
-                    _authorize(request)
                     return self._stream(request)
                 case ["metrics"]:
-                    _authorize(request)
                     return Answer(body=metrics.text(self._agent).encode(), content_type=metrics.CONTENT_TYPE)
+                case ["stats", *_] | ["metrics", _]:
+                    return await self._usage(request) or _NOT_FOUND
+                case ["configz"]:
+                    return Answer(body=msgspec.json.encode(self._configuration), content_type=JSON)
                 case ["pods"]:
-                    _authorize(request)
                     return self._pods()
                 case ["containerLogs", namespace, pod, container]:
-                    _authorize(request)
                     return self._logs(request, namespace, pod, container)
         except _Refused as refused:
             return refused.answer
-        return Answer(404, b"404 page not found\n")
+        return _NOT_FOUND
+
+    async def _usage(self, request: Request) -> Answer | None:
+        """None for a page that there is not."""
+        from twinstack.node import sampling, summary, usagemetrics  # not before somebody asks
+
+        if self._sampler is None:
+            self._sampler = sampling.Sampler(self._agent, self._agent.settings.root_dir)
+        match request.path:
+            case ["stats", "summary"]:
+                now, before = await self._sampler.read()
+                brief = _flag(request, "only_cpu_and_memory")
+                body = summary.summary(self._agent.settings.node_name, now, before, brief=brief)
+                return Answer(body=msgspec.json.encode(body), content_type=JSON)
+            case ["metrics", "resource"]:
+                text = usagemetrics.resource((await self._sampler.read())[0])
+            case ["metrics", "cadvisor"]:
+                text = usagemetrics.cadvisor((await self._sampler.read())[0], self._agent.runtime.group)
+            case ["metrics", "probes"]:
+                text = usagemetrics.probes(self._agent.prober.counts())
+            case _:
+                return None
+        return Answer(body=text.encode(), content_type=metrics.CONTENT_TYPE)
 
     def _stream(self, request: Request) -> Answer | Upgrade:
         if self._streaming is None:
             from twinstack.node.streaming.handlers import StreamingHandlers  # not before somebody asks
 
             self._streaming = StreamingHandlers(self._agent)
-        return self._streaming.handle(request) or Answer(404, b"404 page not found\n")
+        return self._streaming.handle(request) or _NOT_FOUND
 
     def _pods(self) -> Answer:
         items: list[core.Pod] = list(self._agent.pods.values())
         body: dict[str, Any] = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
-        return Answer(body=msgspec.json.encode(body), content_type="application/json")
+        return Answer(body=msgspec.json.encode(body), content_type=JSON)
 
     def _logs(self, request: Request, namespace: str, name: str, container: str) -> Answer:
         options = log_options(request, time.time())
@@ -99,12 +128,6 @@ class KubeletServer:
             return all(now.key != run.key or now.phase is not Phase.RUNNING for now in runs_now)
 
         return Answer(stream=stream_log(path, options, ended, request.gone))
-
-
-def _authorize(request: Request) -> None:
-    names, groups = request.subject.get("commonName", []), request.subject.get("organizationName", [])
-    if TRUSTED_NAMES.isdisjoint(names) and TRUSTED_GROUPS.isdisjoint(groups):
-        raise _Refused(403, f"Forbidden (user={names[0] if names else ''}, verb=get, resource=nodes)")
 
 
 def _flag(request: Request, name: str) -> bool:

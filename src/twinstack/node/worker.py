@@ -201,6 +201,7 @@ class PodWorker:
     async def _clear(self) -> None:
         for run in self._node.runtime.containers(self._uid):
             self._node.prober.forget(run.key)
+        self._node.prober.forget_pod(self._uid)
         await self._node.runtime.remove_sandbox(self._uid)
         await self._leave_network()
 

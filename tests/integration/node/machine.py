@@ -22,7 +22,7 @@ from twinstack.api.kinds import EVENTS, NODES, PODS, Kind
 from twinstack.api.meta import ObjectMeta
 from twinstack.client import kubeconfig
 from twinstack.client.rest import MERGE, Client
-from twinstack.cluster.policy import manifest
+from twinstack.cluster.policy import ADMINS, manifest
 from twinstack.ip import Address
 from twinstack.linux import addresses, links, namespaces, netlink
 from twinstack.node.cleanup import remove_everything
@@ -260,7 +260,7 @@ class Machine:
         pairs = {
             "server": authority.issue("kube-apiserver", [], ["localhost"], loopback, server=True),
             "kubelet": authority.issue("kubelet", [], [NODE], [Address.parse(ip) for ip in self.node_ips], server=True),
-            "apiserver": authority.issue("kube-apiserver-kubelet-client", [], client=True),
+            "apiserver": authority.issue("kube-apiserver-kubelet-client", [ADMINS], client=True),
             "node": authority.issue(f"system:node:{NODE}", ["system:nodes"], client=True),
             "admin": authority.issue("admin", ["system:masters"], client=True),
         }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
 import ssl
 import time
-from contextlib import suppress
+from typing import Any
 
-from tests.integration.node.machine import LOOP, NODE, NODE_IPS, SOON, Machine, is_running, waiting_reason
+from tests.integration.node.machine import IMAGE, LOOP, NODE, NODE_IPS, SOON, Machine, is_running, waiting_reason
 
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import CSI_NODES, LEASES, NODES
@@ -160,18 +162,39 @@ def test_the_lease_is_renewed(machine: Machine) -> None:
     assert machine.wait(look, "the Lease")
 
 
-def test_the_kubelet_api_wants_a_certificate(machine: Machine) -> None:
-    def ask() -> None:
+def test_the_kubelet_api_asks_the_api_server(machine: Machine) -> None:
+    async def token(client: Client) -> str:
+        path = "/api/v1/namespaces/default/serviceaccounts"
+        await client.request("POST", path, b'{"kind":"ServiceAccount","metadata":{"name":"looks"}}')
+        role = {"rules": [{"apiGroups": [""], "resources": ["nodes/stats"], "verbs": ["get"]}]}
+        subject = {"kind": "ServiceAccount", "name": "looks", "namespace": "default"}
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "looks"}
+        for plural, fields in (
+            ("clusterroles", role),
+            ("clusterrolebindings", {"roleRef": ref, "subjects": [subject]}),
+        ):
+            body = json.dumps({"metadata": {"name": "looks"}} | fields).encode()
+            await client.request("POST", f"/apis/rbac.authorization.k8s.io/v1/{plural}", body)
+        return str(json.loads(await client.request("POST", f"{path}/looks/token", b'{"spec":{}}'))["status"]["token"])
+
+    def ask(target: str, secret: str = "") -> bytes:
         context = ssl.create_default_context(cafile=str(machine.directory / "ca.crt"))
         with (
             socket.create_connection((NODE_IPS[1], 10250), timeout=SOON) as plain,
             context.wrap_socket(plain, server_hostname=NODE_IPS[1]) as secure,
         ):
-            secure.sendall(b"GET /pods HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert secure.recv(100) == b""
+            secure.settimeout(SOON)
+            secure.sendall(f"GET {target} HTTP/1.0\r\nHost: x\r\n{secret}\r\n".encode())
+            return secure.makefile("rb").readline()
 
-    with suppress(ssl.SSLError, ConnectionError):
-        namespaces.inside(machine.namespace, ask)
+    def answer(target: str, secret: str = "") -> bytes:
+        return namespaces.inside(machine.namespace, lambda: ask(target, secret)).split()[1]
+
+    assert answer("/pods") == b"401"
+    assert answer("/pods", "Authorization: Bearer x\r\n") == b"401"
+    known = f"Authorization: Bearer {machine.do(token)}\r\n"
+    assert answer("/pods", known) == b"403"
+    assert answer("/stats/summary", known) == b"200"
 
 
 def test_last_words(machine: Machine) -> None:
@@ -195,3 +218,42 @@ def test_last_words(machine: Machine) -> None:
     assert messages["file"] == "bye\n"
     assert not messages["silent"]
     machine.end("log", "file", "silent")
+
+
+def test_what_a_node_and_its_pods_use(machine: Machine) -> None:
+    spins = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; touch /tmp/ready; while :; do sleep 1; done"
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1}
+    container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", spins], "readinessProbe": probe}
+    machine.create("busy", container | {"resources": {"limits": {"memory": "64Mi"}}})
+    uid = machine.pod("busy", is_running, "readiness").metadata.uid
+
+    def told(path: str) -> str:
+        return machine.do(lambda client: client.request("GET", f"/api/v1/nodes/{NODE}/proxy/{path}")).decode()
+
+    def summary(query: str = "") -> dict[str, Any]:
+        return dict(json.loads(told(f"stats/summary{query}")))
+
+    found = summary()
+    pod = next(each for each in found["pods"] if each["podRef"]["uid"] == uid)
+    (used,) = pod["containers"]
+    assert pod["podRef"] == {"name": "busy", "namespace": "default", "uid": uid}
+    for each in (used, pod, found["node"]):
+        assert each["cpu"]["usageCoreNanoSeconds"] > 10_000_000
+        assert 0 < each["memory"]["workingSetBytes"] <= each["memory"]["usageBytes"]
+    assert used["memory"]["availableBytes"] + used["memory"]["workingSetBytes"] == 64 << 20
+    assert [each["name"] for each in pod["network"]["interfaces"]] == ["eth0"]
+    assert found["node"]["fs"]["capacityBytes"] > found["node"]["fs"]["usedBytes"] > 0
+    brief = summary("?only_cpu_and_memory=true")
+    assert all("network" not in each for each in (brief["node"], *brief["pods"]))
+
+    labels = 'container="c",namespace="default",pod="busy"'
+    assert re.search(rf"^container_cpu_usage_seconds_total{{{labels}}} \S+ \d{{13}}$", told("metrics/resource"), re.M)
+    lines = told("metrics/cadvisor")
+    assert re.search(rf'^container_memory_working_set_bytes{{container="c",id="/\S+/pod{uid}/\w{{64}}",', lines, re.M)
+    assert re.search(r'^container_network_receive_bytes_total{container="",.*interface="eth0",', lines, re.M)
+    counted = f'{labels},pod_uid="{uid}",probe_type="Readiness",result="successful"}} '
+    assert f"prober_probe_total{{{counted}" in told("metrics/probes")
+    shown = json.loads(told("configz"))["kubeletconfig"]
+    assert (shown["authorization"]["mode"], shown["syncFrequency"], shown["port"]) == ("Webhook", "1s", 10250)
+    machine.end("busy", grace=1)
+    assert uid not in told("metrics/probes")

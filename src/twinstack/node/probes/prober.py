@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 from twinstack.api import core
 from twinstack.node.probes import actions
 from twinstack.node.probes.actions import Executor, Result, Subject
-from twinstack.node.probes.state import Attempt, Health, Probed, ProbeKind, specs
+from twinstack.node.probes.state import Attempt, Count, Health, Probed, ProbeKind, specs
 from twinstack.node.reporting import Recorder, container_path
 from twinstack.node.runtime.base import Container, ContainerKey
 
@@ -46,6 +47,7 @@ class Prober:
         self._changed = changed
         self._runs: dict[ContainerKey, _Run] = {}
         self._execs = asyncio.Semaphore(CONCURRENT_EXECS)
+        self._counts: dict[str, Counter[tuple[str, str, str, ProbeKind, str]]] = {}  # by pod
 
     def health(self, key: ContainerKey) -> Health:
         """What is known of a run; healthy if it has no probes."""
@@ -79,6 +81,22 @@ class Prober:
             for task in run.tasks.values():
                 task.cancel()
 
+    def forget_pod(self, uid: str) -> None:
+        """Nothing is left of it. Idempotent."""
+        self._counts.pop(uid, None)
+
+    def counts(self) -> Iterator[Count]:
+        """How often probes came to which result, of the pods that are here."""
+        for uid, counter in self._counts.items():
+            for (namespace, name, container, kind, result), times in counter.items():
+                yield Count(namespace, name, uid, container, kind, result, times)
+
+    def _count(self, run: _Run, kind: ProbeKind, result: Result) -> None:
+        meta = run.pod.metadata
+        word = "unknown" if result.success is None else "successful" if result.success else "failed"
+        key = (meta.namespace, meta.name, run.subject.key.name, kind, word)
+        self._counts.setdefault(meta.uid, Counter())[key] += 1
+
     def close(self) -> None:
         for key in list(self._runs):
             self.forget(key)
@@ -105,6 +123,7 @@ class Prober:
 
     async def _attempt(self, run: _Run, kind: ProbeKind, attempt: Attempt) -> None:
         result = await self._perform(run, kind)
+        self._count(run, kind, result)
         if attempt.counts or result.success:
             self._tell(run, kind, result)
         now = max(time.time(), attempt.at)

@@ -66,6 +66,18 @@ def specs(container: core.Container) -> dict[ProbeKind, ProbeSpec]:
     return {kind: ProbeSpec.of(probe) for kind, probe in given.items() if probe is not None}
 
 
+class Count(NamedTuple):
+    """How often a probe of a container came to a result."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    kind: ProbeKind
+    result: str
+    times: int
+
+
 class Health(NamedTuple):
     """What a pod's status and its restarts follow from. `failed`: the probe for which the container must go."""
 

@@ -277,6 +277,13 @@ class Runtime(Protocol):
     def usage(self, key: ContainerKey) -> Usage | None:
         """What a container that runs has used; None if it does not, or nothing can be told."""
 
+    def pod_usage(self, pod_uid: str) -> Usage | None:
+        """What all containers of a pod have used, also those that ended; None without a sandbox."""
+
+    @property
+    def group(self) -> str:
+        """The path of the control group of all pods."""
+
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         """Signal the container's first process; False when it has exited. SIGKILL takes all of it down."""
 

@@ -268,6 +268,13 @@ class OCIRuntime:
             return None
         return cgroupusage.usage(f"{directory}/{key.group}" for directory in self._place.directories)
 
+    def pod_usage(self, pod_uid: str) -> Usage | None:
+        return cgroupusage.usage(f"{directory}/{pod_group(pod_uid)}" for directory in self._place.directories)
+
+    @property
+    def group(self) -> str:
+        return self._place.path
+
     def kill(self, key: ContainerKey, signal_number: int) -> bool:
         first = self._first.get(key)
         return first is not None and processes.send_signal(first, signal_number)
