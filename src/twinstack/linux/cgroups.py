@@ -24,7 +24,7 @@ class Place(NamedTuple):
     `directories`: one a hierarchy, below which a container's own group is made. `path`: what an OCI runtime is given as
     cgroupsPath for them, to be continued by `/NAME`: relative to its own groups in version 1. `limited`: the resources
     that can be limited there. `swap_limited`: swap with the memory, too. `by_controller`: those of `directories` in
-    which what is limited is.
+    which what is limited is. `nested`: in version 1, some are below another group than a root.
     """
 
     directories: tuple[str, ...]
@@ -33,6 +33,7 @@ class Place(NamedTuple):
     swap_limited: bool
     unified: bool = False  # version 2 alone
     by_controller: Mapping[str, str] = {}
+    nested: bool = False
 
 
 def place(name: str) -> Place:
@@ -41,14 +42,15 @@ def place(name: str) -> Place:
         own = lines.read()
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         table = lines.read()
-    groups = own_groups(own, table)
+    groups, points = own_groups(own, table), mount_points(table)
     if list(groups) == [""]:
-        return _unified(groups[""], mount_points(table)[""][1], name)
+        return _unified(groups[""], points[""][1], name)
     directories = tuple(f"{group}/{name}" for group in groups.values())
     usable = frozenset(c for c in LIMITABLE if c in groups and os.access(f"{groups[c]}/cgroup.procs", os.W_OK))
     swap = "memory" in usable and os.path.exists(f"{groups['memory']}/memory.memsw.limit_in_bytes")
     by_controller = {controller: f"{groups[controller]}/{name}" for controller in usable}
-    return Place(tuple(dict.fromkeys(directories)), name, usable, swap, by_controller=by_controller)
+    nested = any(group != points[controller][1] for controller, group in groups.items())
+    return Place(tuple(dict.fromkeys(directories)), name, usable, swap, by_controller=by_controller, nested=nested)
 
 
 def own_groups(own: str, table: str) -> dict[str, str]:

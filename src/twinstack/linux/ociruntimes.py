@@ -1,6 +1,7 @@
 """Which OCI runtime makes containers here: each is tried with a container of one program (opencontainers/runtime-spec).
 
-crun is preferred, since it takes a third of the time; on machines with control groups of both versions it refuses.
+crun is preferred, since it takes a third of the time; on machines with control groups of both versions it refuses, and
+in those of version 1 it begins at the roots, also for a caller whose own are further down and limit it.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ def _try(runtime: str, busybox: str) -> str:
     """Empty when it ran; otherwise the end of what it said. The container and its files are gone afterwards."""
     name = f"twinstack-check-{os.getpid()}"
     place = cgroups.place(name)
+    if os.path.basename(runtime) == "crun" and place.nested:
+        return "it would not keep to the control groups of its caller"
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         bundle = Path(directory)
         binaries = bundle / "rootfs" / "bin"
@@ -146,7 +149,8 @@ def _configuration(place: cgroups.Place) -> dict[str, Any]:
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         "linux": {
             "namespaces": [{"type": kind} for kind in ("pid", "mount", "network", "ipc", "uts")],
-            "resources": {"memory": {"limit": _MEMORY}} if "memory" in place.limited else {},
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]}
+            | ({"memory": {"limit": _MEMORY}} if "memory" in place.limited else {}),
             "cgroupsPath": f"{place.path}/container",
         },
     }
