@@ -274,11 +274,11 @@ def test_a_sync_of_the_log_stands_before_every_answer_to_a_write(tmp_path: Path)
             while done.n_waiting < TRACED_CLIENTS and all(thread.is_alive() for thread in threads):
                 time.sleep(0.02)
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             done.abort() if done.n_waiting < TRACED_CLIENTS else done.wait(5)
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
     trace = systemcalls.Trace(systemcalls.finished(output), str(tmp_path) + LOG)
     assert len(asked) == TRACED_CLIENTS
     for port, names in asked.items():

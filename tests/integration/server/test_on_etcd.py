@@ -141,7 +141,7 @@ def test_a_pod_without_grace_is_marked_and_removed(servers: Etcd) -> None:
 
 
 def test_servers_that_die_leave_the_endpoints(servers: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serverleases, "SECONDS", 0.5)
+    monkeypatch.setattr(serverleases, "SECONDS", 1.5)
 
     def shown(registry: Registry) -> list[str]:
         found = registry.reader.get(SLICES, "default", "kubernetes")

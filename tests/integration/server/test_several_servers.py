@@ -121,7 +121,7 @@ async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(90 if not SOAK else 1500):
+        async with asyncio.timeout(250 if not SOAK else 1500):
             await work()
 
     uvloop.run(main())

@@ -187,7 +187,7 @@ def test_the_server_may_come_after_the_client() -> None:
         task = asyncio.create_task(informer.run())
         await asyncio.sleep(0.12)
         server = await asyncio.start_server(ApiStub(behaviour).serve, "127.0.0.1", int(url.rpartition(":")[2]))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await informer.synced()
         task.cancel()
         await client.close()
@@ -318,7 +318,7 @@ def test_one_that_finds_the_server_back_wakes_the_others(monkeypatch: pytest.Mon
         server = await asyncio.start_server(stub.serve, "127.0.0.1", int(url.rpartition(":")[2]))
         watch = client.watch(PODS)
         await anext(watch)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await informer.synced()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
