@@ -64,7 +64,7 @@ def test_ranges_are_ready_and_stay_while_somebody_has_an_address_of_them(server:
             freed = time.monotonic()
             await client.delete(SERVICES, "holder", "default")
             await eventually(partial(is_gone, client, "extra"), bool)
-            assert time.monotonic() - freed < 4
+            assert time.monotonic() - freed < 25  # it is told, and does not look now and then
 
             # Nothing of this one is in use, yet a server may still be allocating from it for a while.
             await make(client, "unused", "10.98.0.0/24")

@@ -90,14 +90,18 @@ def test_pods_come_in_order_and_go_in_the_opposite_one(cluster: Bed) -> None:
                 assert first.metadata.labels["statefulset.kubernetes.io/pod-name"] == "db-0"
                 await kubectl(cluster, "scale", "sts/db", "--replicas=1")
                 await settled(client, "db", 1)
+            async with asyncio.timeout(WAIT):
+                while len(happened) < 5:
+                    await asyncio.sleep(0.01)
             assert happened == [
                 *(("ADDED", f"db-{ordinal}") for ordinal in (0, 1, 2)),
                 *(("DELETED", f"db-{ordinal}") for ordinal in (2, 1)),
             ]
-            events, _ = await client.list(EVENTS, "default", field_selector="involvedObject.name=db")
-            assert ("SuccessfulCreate", "create Pod db-0 in StatefulSet db successful") in {
-                (event.reason, event.message) for event in events
-            }
+            wanted = ("SuccessfulCreate", "create Pod db-0 in StatefulSet db successful")
+            await eventually(
+                lambda: client.list(EVENTS, "default", field_selector="involvedObject.name=db"),
+                lambda found: wanted in {(event.reason, event.message) for event in found[0]},
+            )
 
     run(cluster, scenario)
 
