@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +33,9 @@ class TLSFiles(NamedTuple):
 class Member:
     """One etcd process."""
 
-    def __init__(self, name: str, directory: Path, tls: TLSFiles | None) -> None:
+    def __init__(self, name: str, ports: tuple[int, int], directory: Path, tls: TLSFiles | None) -> None:
         self.name = name
-        self.client_port, self.peer_port = _free_port(), _free_port()
+        self.client_port, self.peer_port = ports
         self._directory = directory / name
         self._log = directory / f"{name}.log"
         self._tls = tls
@@ -107,7 +107,9 @@ class Etcd:
         base = "/dev/shm" if Path("/dev/shm").is_dir() else None  # memory: the tests are not about the disk
         self._directory = Path(tempfile.mkdtemp(prefix="twinstack-etcd-", dir=base))
         self._flags = flags
-        self.members = [Member(f"m{number}", self._directory, tls) for number in range(members)]
+        ports = _free_ports(2 * members)
+        pairs = zip(ports[::2], ports[1::2], strict=True)
+        self.members = [Member(f"m{number}", pair, self._directory, tls) for number, pair in enumerate(pairs)]
         self._initial = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
 
     @property
@@ -170,8 +172,8 @@ async def leader_of(servers: Etcd) -> Member:
                 return member
 
 
-def _free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, and each another one."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
