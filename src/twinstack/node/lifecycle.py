@@ -161,7 +161,8 @@ def plan(pod: core.Pod, view: View, backoff: Backoff, now: float) -> Plan:
         if latest is None or latest.phase is Phase.CREATED:
             start.append(Start(container, latest.key.attempt if latest else 0))
             continue
-        when = backoff.due(latest) if view.latest_here(container.name) else 0.0
+        alike = view.latest_here(container.name) and latest.image == container.image
+        when = backoff.due(latest) if alike else 0.0
         if when <= now:
             start.append(Start(container, latest.key.attempt + 1))
         else:
@@ -186,6 +187,17 @@ def _up_to_a_hook(start: list[Start], view: View) -> tuple[Start, ...]:
         if (entry.container.lifecycle or {}).get("postStart"):
             return tuple(start[: index + 1])
     return tuple(start)
+
+
+def outdated(pod: core.Pod, view: View) -> list[Stop]:
+    """Running containers whose image is another one now; they are made anew whatever their restartPolicy."""
+    found = []
+    for container in [*filter(is_sidecar, pod.spec.init_containers), *pod.spec.containers]:
+        run = view.latest_here(container.name)
+        if run is not None and run.phase is Phase.RUNNING and run.image != container.image:
+            message = f"Container {container.name} definition changed, will be restarted"
+            found.append(Stop(container, run, message, grace_of(pod)))
+    return found
 
 
 def _unhealthy(pod: core.Pod, view: View) -> list[Stop]:

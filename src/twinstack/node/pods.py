@@ -95,9 +95,9 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
         status.volume_mounts = [mountmodes.status(mount, possible=possible) for mount in container.volume_mounts]
     waiting = situation.waiting.get(container.name)
     if not runs:
-        if situation.ended:
-            if known is not None and known.state.terminated is not None:
-                return known  # no trace of it is left: as it was reported
+        if situation.ended and known is not None and known.state.terminated is not None:
+            return known  # no trace of it is left: as it was reported
+        if situation.ended and _missed_its_turn(pod, container, situation.view):
             status.state = core.ContainerState(terminated=LOST)
         else:
             default = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
@@ -139,6 +139,27 @@ def _container_status(pod: core.Pod, container: core.Container, situation: Situa
     else:
         status.state = _waiting(waiting or Waiting("ContainerCreating"))
     return status
+
+
+def _missed_its_turn(pod: core.Pod, container: core.Container, view: View) -> bool:
+    """Whether a container of which there is no trace should have run: one that comes after it did, or the
+    last that comes before it is done."""
+    inits, mains = pod.spec.init_containers, pod.spec.containers
+    for index, init in enumerate(inits):
+        if init is container:
+            return any(_has_begun(pod, view, other) for other in inits[index:])
+    last = view.latest(inits[-1].name) if inits else None
+    initialised = not inits or is_initialised(pod, view)
+    initialised = initialised or (last is not None and last.phase is Phase.EXITED and last.exit_code == 0)
+    return initialised or any(_has_begun(pod, view, other) for other in mains)
+
+
+def _has_begun(pod: core.Pod, view: View, container: core.Container) -> bool:
+    """By its runs, or by what was reported before these were forgotten."""
+    known = (status for status in pod.all_container_statuses if status.name == container.name)
+    return view.latest(container.name) is not None or any(
+        status.state.running or status.state.terminated or status.last_state.terminated for status in known
+    )
 
 
 def _user_status(user: User) -> dict[str, Any]:

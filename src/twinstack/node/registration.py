@@ -144,6 +144,8 @@ class Registration:
         """The status to show, with the transition times of `node` where a condition is as it was."""
         identity = self._identity
         capacity, allocatable = machine.resources(identity.root_dir, PODS)
+        # What somebody else says that the node has, pods can have.
+        extended = {name: amount for name, amount in node.status.capacity.items() if name not in capacity}
         addresses = [core.NodeAddress(type="InternalIP", address=str(ip)) for ip in identity.node_ips]
         addresses.append(core.NodeAddress(type="Hostname", address=identity.name))
         conditions = [*machine.pressures(identity.root_dir), self._ready()]
@@ -154,8 +156,8 @@ class Registration:
             kept = old.last_transition_time if old is not None and old.status == condition.status else None
             condition.last_transition_time = kept or condition.last_heartbeat_time
         return core.NodeStatus(
-            capacity=capacity,
-            allocatable=allocatable,
+            capacity=capacity | extended,
+            allocatable=allocatable | extended,
             conditions=conditions,
             addresses=addresses,
             daemon_endpoints=core.NodeDaemonEndpoints(kubelet_endpoint=core.DaemonEndpoint(port=identity.port)),
@@ -237,6 +239,8 @@ def status_patch(node: core.Node, wanted: core.NodeStatus, *, beat: bool) -> JSO
     ):
         if getattr(known, field) != getattr(wanted, field):
             status[name] = getattr(wanted, field)
+    if "allocatable" in status:
+        status["allocatable"] = dict.fromkeys(known.allocatable) | wanted.allocatable  # what is gone becomes null
     if known.addresses != wanted.addresses:
         status["addresses"] = [{"$patch": "replace"}, *wanted.addresses]
     before = {condition.type: _said(condition) for condition in known.conditions}

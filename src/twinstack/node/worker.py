@@ -62,6 +62,7 @@ class PodWorker:
         self._termination = Termination(context.runtime, self._hook_left)
         self._resizer = Resizer(context, uid, self._reporter)
         self._failed: dict[ContainerKey, ProbeKind] = {}  # runs that were stopped for a probe
+        self._outdated: set[ContainerKey] = set()  # runs that were stopped because their image is another one now
         self._stopped = False
         self.admitted = False
         self._rejected: Waiting | None = None  # why it may not run here
@@ -97,8 +98,11 @@ class PodWorker:
                 return await self._finish(pod, plan)
             for stop in plan.stop:
                 self._stop_unhealthy(pod, stop)
+            for stop in lifecycle.outdated(pod, self._view(pod)):
+                self._outdated.add(stop.run.key)
+                self._stop_to_replace(pod, stop)
             for stop in await self._resizer.apply(pod, self._view(pod)):
-                self._stop_resized(pod, stop)
+                self._stop_to_replace(pod, stop)
             if plan.needs_sandbox:
                 if not await self._make_sandbox(pod):
                     break
@@ -175,7 +179,7 @@ class PodWorker:
         if self._termination.begin(key, stop.grace, subject=self._subject(pod, key)):
             self._reporter.event(pod, "Normal", "Killing", stop.message, key.name)
 
-    def _stop_resized(self, pod: core.Pod, stop: Stop) -> None:
+    def _stop_to_replace(self, pod: core.Pod, stop: Stop) -> None:
         key = stop.run.key
         self._backoff.forget(key.name)
         if self._termination.begin(key, stop.grace, subject=self._subject(pod, key)):
@@ -250,7 +254,7 @@ class PodWorker:
         since = self._node.runtime.sandbox_since(self._uid)
         if since and not pod.spec.host_network and not self._node.network.addresses(self._uid):
             since = 0.0
-        return View(runs, since, health, self._starter.starting, frozenset(self._resizer.replaced))
+        return View(runs, since, health, self._starter.starting, frozenset(self._resizer.replaced | self._outdated))
 
     def _addresses(self, pod: core.Pod) -> Addresses:
         if pod.spec.host_network:

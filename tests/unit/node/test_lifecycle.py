@@ -9,7 +9,7 @@ from tests.unit.node.building import SANDBOX, pod, run, view
 
 from twinstack.api import times
 from twinstack.api.core import EphemeralContainer, Pod, PodStatus
-from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, grace_of, plan
+from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, grace_of, outdated, plan
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.runtime.base import Container, Phase
 
@@ -267,3 +267,20 @@ def test_ephemeral_containers_run_once_and_at_once() -> None:
     assert started(step(of, view(run("e", code=1), run("i", at=SANDBOX + 60), sandbox=SANDBOX + 50))) == []
     of.spec.restart_policy = "Never"
     assert step(of, view(run("i", code=0), run("c", code=0), run("e"))).finished  # nobody waits for it
+
+
+@pytest.mark.parametrize("policy", ["Always", "Never"])
+def test_a_container_with_another_image_is_made_anew(policy: str) -> None:
+    of = pod("a", "b", init=("i",), policy=policy)
+    older = run("a")._replace(image="older")
+    seen = view(run("i", code=0)._replace(image="older"), older, run("b"))
+    (stop,) = outdated(of, seen)
+    assert (stop.run, stop.message) == (older, "Container a definition changed, will be restarted")
+    ended = run("a", code=137)._replace(image="older")
+    seen = view(run("i", code=0), ended, run("b"))
+    assert outdated(of, seen) == []
+    assert started(step(of, seen)) == ([("a", 1)] if policy == "Always" else [])  # ended by itself
+    backoff = Backoff()
+    backoff.restarted(ended, NOW)
+    replaced = seen._replace(replaced=frozenset({ended.key}))
+    assert started(step(of, replaced, backoff)) == [("a", 1)]

@@ -310,3 +310,14 @@ def test_statuses_name_every_container_once() -> None:
     names = [entry.name for entry in status.init_container_statuses + status.container_statuses]
     assert names == ["i", "a", "b"]
     assert isinstance(status.container_statuses[0], ContainerStatus)
+
+
+def test_what_never_had_its_turn_is_not_lost() -> None:
+    of = pod("c", init=("i", "j", "k"), policy="Never")
+    ended = status_of(of, view(run("i", code=0), run("j", code=1)), ended=True)
+    assert ended.phase == "Failed"
+    third, main = ended.init_container_statuses[2], ended.container_statuses[0]
+    assert [status.state.waiting and status.state.waiting.reason for status in (third, main)] == ["PodInitializing"] * 2
+    lost = status_of(of, view(run("i", code=0), run("k", code=0)), ended=True)
+    states = [lost.init_container_statuses[1].state.terminated, lost.container_statuses[0].state.terminated]
+    assert [state and state.reason for state in states] == ["ContainerStatusUnknown"] * 2

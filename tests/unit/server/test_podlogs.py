@@ -176,7 +176,9 @@ def test_a_watch_is_an_event_a_message() -> None:
     assert text == [b"one", b"two"]
 
 
-@pytest.mark.parametrize("browser", [Browser(close_frame(NORMAL, mask=MASK)), Browser(b"\xff" * 16), Browser(goes=True)])
+@pytest.mark.parametrize(
+    "browser", [Browser(close_frame(NORMAL, mask=MASK)), Browser(b"\xff" * 16), Browser(goes=True)]
+)
 def test_a_client_that_goes_ends_a_log(browser: Browser) -> None:
     answer = framed.log(by_websocket(""), StreamResponse(status=200, produce=nothing_yet))
     assert isinstance(answer, Upgrade)
