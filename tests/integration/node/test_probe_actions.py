@@ -35,7 +35,7 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if host == "::1" else f"{host}:{port}"
 
 
-async def probe(handler: dict[str, Any], address: str, *, timeout: int = 1, ports: tuple[int, ...] = ()) -> Result:
+async def probe(handler: dict[str, Any], address: str, *, timeout: int = 30, ports: tuple[int, ...] = ()) -> Result:
     container = Container(name="c", ports=[ContainerPort(name=f"p{n}", container_port=n) for n in ports])
     subject = Subject(ContainerKey("uid", "c", 0), container, address)
     return await perform(ProbeSpec(handler, timeout=timeout), subject, NoContainer())
@@ -73,7 +73,7 @@ def answering(*parts: bytes, heads: list[str] | None = None) -> Serve:
     return serve
 
 
-def ask(serve: Serve, host: str = "127.0.0.1", timeout: int = 1, **action: Any) -> Result:
+def ask(serve: Serve, host: str = "127.0.0.1", timeout: int = 30, **action: Any) -> Result:
     async def main() -> Result:
         async with serving(host, serve) as port:
             return await probe({"httpGet": {"port": port, **action}}, host, timeout=timeout)
@@ -136,7 +136,7 @@ def test_no_answer(host: str) -> None:
     async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
 
-    result = ask(silent, host, path="/x")
+    result = ask(silent, host, 1, path="/x")
     assert result.success is False
     assert result.output.startswith(f'Get "http://{shown(host, 0)[:-1]}')
     assert result.output.endswith('/x": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
@@ -166,7 +166,7 @@ def test_redirects() -> None:
     assert ask(serve, path="/a") == Result(True, "ok")
     assert heads == ["/a", "/b", "/c"]
     assert ask(serve, path="/far") == Result(True, "Probe terminated redirects, Response body: moved", warning=True)
-    result = ask(serve, path="/loop", timeout=5)
+    result = ask(serve, path="/loop")
     assert result.success is False
     assert result.output.endswith('/loop": stopped after 10 redirects')
 
@@ -197,7 +197,7 @@ def test_a_connection_that_hangs() -> None:
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())
         port = server.getsockname()[1]
-        result = asyncio.run(probe({"tcpSocket": {"port": port}}, "127.0.0.1"))
+        result = asyncio.run(probe({"tcpSocket": {"port": port}}, "127.0.0.1", timeout=1))
         for filler in fillers:
             filler.close()
     assert result == Result(False, f"dial tcp 127.0.0.1:{port}: i/o timeout")
@@ -276,10 +276,10 @@ def status_frame(number: int) -> bytes:
     return frame(0, 0, b"\0" + len(message).to_bytes(4, "big") + message)
 
 
-def ask_grpc(serve: Serve, host: str = "127.0.0.1", **action: Any) -> Result:
+def ask_grpc(serve: Serve, host: str = "127.0.0.1", timeout: int = 30, **action: Any) -> Result:
     async def main() -> Result:
         async with serving(host, serve) as port:
-            return await probe({"grpc": {"port": port, **action}}, host)
+            return await probe({"grpc": {"port": port, **action}}, host, timeout=timeout)
 
     return asyncio.run(main())
 
@@ -306,7 +306,7 @@ def test_grpc_without_an_answer() -> None:
     result = ask_grpc(grpc_server(TRAILERS))
     assert result.success is False
     assert "this server does not implement the grpc health protocol" in result.output
-    assert ask_grpc(grpc_server()).output == "timeout: health rpc did not complete within 1s"
+    assert ask_grpc(grpc_server(), timeout=1).output == "timeout: health rpc did not complete within 1s"
     assert "code = Unavailable" in ask_grpc(answering(b"")).output
     refused = asyncio.run(probe({"grpc": {"port": 1}}, "127.0.0.1"))
     assert "dial tcp 127.0.0.1:1: connect: connection refused" in refused.output

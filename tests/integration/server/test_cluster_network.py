@@ -190,7 +190,7 @@ def test_a_followed_log_flows_and_ends_with_its_reader(namespace: Path, tmp_path
         async with cluster(namespace, Files(tmp_path)) as site:
             reader, writer, status = await site.get("v6/log?follow=true")
             assert status == 200
-            assert b"['follow']" in await asyncio.wait_for(reader.readuntil(b"]"), 5)
+            assert b"['follow']" in await asyncio.wait_for(reader.readuntil(b"]"), 60)
             writer.transport.abort()
 
     uvloop.run(test())

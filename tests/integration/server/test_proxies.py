@@ -173,14 +173,14 @@ async def site(namespace: Path) -> AsyncIterator[Site]:
         yield Site(listener.getsockname()[1])
     finally:
         await front.stop(0.2)
-        await asyncio.wait_for(asyncio.gather(*serving, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*serving, return_exceptions=True), 60)
         for server in servers:
             server.close()
 
 
 def with_site(namespace: Path, work: Callable[[Site], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), site(namespace) as front:
+        async with asyncio.timeout(100), site(namespace) as front:
             await work(front)
 
     uvloop.run(main())
