@@ -50,19 +50,28 @@ def footprint(pod: Pod) -> Footprint:
 def _resources(pod: Pod) -> dict[str, int]:
     """Containers run together, init containers one after the other before them, sidecars beside all that follows.
 
-    What the Pod requests as a whole (KEP-2837) counts instead, its overhead on top.
+    What the Pod requests as a whole (KEP-2837) counts instead, its overhead on top. While it is resized, a container
+    takes what it has until it has what it wants.
     """
+    held = _held(pod)
+    waits = bool(held) and _is_infeasible(pod)
+
+    def requests(container: Container) -> Counter[str]:
+        wanted = _amounts(container.resources.get("requests"))
+        has = held.get(container.name)
+        return wanted if has is None else has if waits else wanted | has
+
     running: Counter[str] = Counter()
     for container in pod.spec.containers:
-        running.update(_requests(container))
+        running.update(requests(container))
     sidecars: Counter[str] = Counter()
     peak: Counter[str] = Counter()
     for container in pod.spec.init_containers:
         if container.restart_policy == "Always":
-            sidecars.update(_requests(container))
+            sidecars.update(requests(container))
             peak |= sidecars
         else:
-            peak |= sidecars + _requests(container)
+            peak |= sidecars + requests(container)
     total = Counter(dict((running + sidecars) | peak))
     total |= _amounts((pod.spec.resources or {}).get("requests"))
     total.update(_amounts(pod.spec.overhead))
@@ -70,8 +79,20 @@ def _resources(pod: Pod) -> dict[str, int]:
     return dict(total)
 
 
-def _requests(container: Container) -> Counter[str]:
-    return _amounts(container.resources.get("requests"))
+def _held(pod: Pod) -> dict[str, Counter[str]]:
+    """What containers are known to have, by name (KEP-1287)."""
+    found = {}
+    for status in pod.all_container_statuses:
+        if status.allocated_resources or status.resources:
+            given = status.resources.get("requests") if isinstance(status.resources, dict) else None
+            allocated = status.allocated_resources if isinstance(status.allocated_resources, dict) else None
+            found[status.name] = _amounts(given) | _amounts(allocated)
+    return found
+
+
+def _is_infeasible(pod: Pod) -> bool:
+    """Whether its node will never give it what it wants."""
+    return any(c.type == "PodResizePending" and c.reason == "Infeasible" for c in pod.status.conditions)
 
 
 def _amounts(written: Mapping[str, Any] | None) -> Counter[str]:

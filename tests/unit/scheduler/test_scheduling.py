@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinstack.api.core import Container, ContainerPort, Node, NodeSpec, NodeStatus, Pod, PodSpec, Taint, Toleration
+from twinstack.api.core import (
+    Container,
+    ContainerPort,
+    ContainerStatus,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodSpec,
+    Taint,
+    Toleration,
+)
 from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
 from twinstack.scheduler.decision import Decision, decide
 from twinstack.scheduler.filters import refusal
@@ -93,6 +104,18 @@ def test_what_the_pod_requests_as_a_whole_counts_and_its_overhead_on_top() -> No
         overhead={"cpu": "50m"},
     )
     assert footprint(busy).resources == {"cpu": 350, "memory": 1_024_000, "pods": 1000}
+
+
+def test_a_pod_that_is_resized_takes_what_it_has_until_it_has_what_it_wants() -> None:
+    wants = pod(containers=[container({"cpu": "2", "memory": "1"})])
+    has = {"requests": {"cpu": "1", "memory": "4"}}
+    wants.status.container_statuses = [ContainerStatus(name=wants.spec.containers[0].name, resources=has)]
+    assert footprint(wants).resources == {"cpu": 2000, "memory": 4000, "pods": 1000}
+    wants.status.container_statuses[0].allocated_resources = {"cpu": "3"}
+    assert footprint(wants).resources["cpu"] == 3000
+    wants.status.conditions = [Condition(type="PodResizePending", status="True", reason="Infeasible")]
+    wants.status.container_statuses[0].allocated_resources = {"cpu": "1"}
+    assert footprint(wants).resources["cpu"] == 1000
 
 
 def test_host_ports() -> None:

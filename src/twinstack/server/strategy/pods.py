@@ -9,6 +9,7 @@ from twinstack.api import validation
 from twinstack.api.errors import FieldError, StatusError, forbidden, invalid, not_supported
 from twinstack.api.fieldsets.sets import FieldSet
 from twinstack.api.resources import Resource
+from twinstack.api.schema import get_type
 from twinstack.api.validation import ip_family
 from twinstack.server.strategy import ephemeral_containers, limitranges, pod_resizes, priorities, runtimeclasses
 from twinstack.server.strategy.base import Change, Strategy, WriteContext
@@ -25,6 +26,11 @@ JSON = dict[str, Any]
 _NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATION_SECONDS = 300
 _CONDITION_STATUSES = ("False", "True", "Unknown")
+# What of the spec a subresource changes.
+_CHANGED = {
+    "ephemeralcontainers": frozenset({"ephemeralContainers"}),
+    "resize": frozenset({"containers", "initContainers", "resources"}),
+}
 
 
 class PodStrategy(Strategy):
@@ -43,6 +49,9 @@ class PodStrategy(Strategy):
         reset = super().reset_fields(resource, subresource)
         if subresource == "status":
             return reset | {"f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}}
+        if subresource in _CHANGED:
+            others = get_type("core.v1.PodSpec").fields.keys() - _CHANGED[subresource]
+            return reset | {"f:metadata": {}, "f:spec": {f"f:{name}": {} for name in sorted(others)}}
         return reset
 
     def prepare_create(self, ctx: WriteContext, obj: JSON) -> None:

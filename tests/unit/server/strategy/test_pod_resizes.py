@@ -206,3 +206,10 @@ def test_a_pod_as_a_whole_is_resized_where_the_node_can() -> None:
     reader.records[NODES.key("", "n")] = json.dumps(NODE).encode()
     with pytest.raises(StatusError, match=r"requires features InPlacePod.* which are not available on node \"n\""):
         pod_resizes.check_node(reader, "a", new, old)
+
+
+def test_nobody_owns_by_a_resize_what_it_does_not_change() -> None:
+    reset = strategy_for(PODS).reset_fields(PODS, "resize")
+    assert {"f:metadata", "f:status"} <= reset.keys()
+    assert not reset["f:spec"].keys() & {"f:containers", "f:initContainers", "f:resources"}
+    assert {"f:nodeName", "f:ephemeralContainers", "f:volumes"} <= reset["f:spec"].keys()
