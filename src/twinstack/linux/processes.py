@@ -6,11 +6,12 @@ time it started at; a signal goes through a descriptor that was checked against 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import NamedTuple
 
-from twinstack.linux.procfs import state_and_start
+from twinstack.linux import procfs
 
 
 class Process(NamedTuple):
@@ -22,7 +23,7 @@ class Process(NamedTuple):
 
 def identify(pid: int) -> Process | None:
     """The process that has this number now; None when there is none, or only its zombie."""
-    found = state_and_start(pid)
+    found = procfs.state_and_start(pid)
     if found is None or found[0] in "ZX":
         return None
     return Process(pid, found[1])
@@ -57,6 +58,21 @@ def send_signal(process: Process, number: signal.Signals | int) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def signal_group(pid: int, number: signal.Signals | int) -> None:
+    """Signal a process and its group, also one that another leads, who is then spared.
+
+    Raises ProcessLookupError when it has ended already.
+    """
+    group = os.getpgid(pid)
+    if group == pid:
+        os.killpg(pid, number)
+        return
+    for other in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        if other != group and procfs.group(other) == group:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(other, number)
 
 
 def boot_id() -> str:

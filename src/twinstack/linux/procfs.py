@@ -15,6 +15,12 @@ def terminal(pid: int) -> int:
     return int(fields[4]) if fields else 0
 
 
+def group(pid: int) -> int:
+    """The process group that it is in; 0 without such a process."""
+    fields = _stat(pid)
+    return int(fields[2]) if fields else 0
+
+
 def _stat(pid: int) -> list[bytes]:
     """From its state on."""
     try:

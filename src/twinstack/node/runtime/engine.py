@@ -70,6 +70,8 @@ class Engine(NamedTuple):
         words = [*self._conmon(identity, session, directory), "--exec", "--container-pidfile", f"{directory}/pid"]
         words += ["--exec-process-spec", f"{directory}/process.json"]
         if terminal:
+            # crun tells the terminal, where nobody would know it from the program's own words.
+            words.append(f"--runtime-arg=--log={directory}/log")
             return [*words, "--terminal", "--stdin", "--exec-attach", "--log-path", "none"]
         return [*words, "--log-path", "passthrough"]
 

@@ -58,7 +58,10 @@ class Execution:
         return True
 
     async def complaint(self) -> str:
-        """What the runtime said on the program's standard error when it could not start it."""
+        """What the runtime said when it could not start the program: on its standard error, or in the log."""
+        if self._terminal is not None:
+            with suppress(FileNotFoundError):
+                return children.explain((self._directory / "log").read_text(errors="replace"))
         said = b""
         async for stream, data in self._outputs.read():
             said += data if stream == STDERR else b""
@@ -109,7 +112,7 @@ class Execution:
     def _signal(self, number: int) -> None:
         if self._process is not None and processes.is_alive(self._process):
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                processes.signal_group(self._process.pid, number)  # crun leaves it in that of its conmon
 
     async def _wait(self) -> int:
         """Its exit code, once conmon tells; it was killed if conmon was."""
@@ -198,7 +201,7 @@ async def _start_terminal(words: Sequence[str], directory: Path) -> Execution:
         session.take_terminal(attachment.connect(directory, None, stdin=True, patience=None))
         os.write(start_now, b"0")
         if not await session.started():
-            raise StartError("the runtime gave no reason")
+            raise StartError(await session.complaint() or "the runtime gave no reason")
     except BaseException:
         await session.close()
         raise
@@ -220,5 +223,5 @@ def end_all(container: ContainerDirectory, members: Set[int]) -> None:
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
             pid = int((directory / "pid").read_text())
             if pid in members:
-                os.killpg(pid, signal.SIGKILL)
+                processes.signal_group(pid, signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)
