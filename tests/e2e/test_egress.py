@@ -32,14 +32,14 @@ import socket, sys
 def ask(kind, address, port):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as s:
-        s.settimeout(1)
+        s.settimeout(float(sys.argv[2]))
         try:
             s.connect((address, port))
             s.send(b"hello")
             return s.recv(200).decode()
         except OSError as error:
             return type(error).__name__
-for address in sys.argv[2:]:
+for address in sys.argv[3:]:
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         print(address, kind.name, ask(kind, address, int(sys.argv[1])), flush=True)
 """
@@ -121,12 +121,14 @@ def _datagrams(server: socket.socket) -> None:
         server.sendto(peer[0].encode(), peer)
 
 
-def seen(cluster: Cluster, pod: str, *addresses: Address) -> list[str]:
+def seen(cluster: Cluster, pod: str, *addresses: Address, patience: float = 0.3) -> list[str]:
     """What the servers saw as the pod's address, or the error, for both protocols of each."""
     texts = list(map(str, addresses))
     return [
         line.split()[-1]
-        for line in cluster.kubectl("exec", pod, "--", "python3", "-c", ASK, str(PORT), *texts).splitlines()
+        for line in cluster.kubectl(
+            "exec", pod, "--", "python3", "-c", ASK, str(PORT), str(patience), *texts
+        ).splitlines()
     ]
 
 
@@ -160,7 +162,7 @@ def test_pods_reach_the_outside(outside: ExitStack, new_cluster: Callable[[str],
     told = cluster.up("--egress")
     assert "Pods reach the outside in IPv4 and IPv6." in told
     wanted = [str(ip) for ip in MACHINE_IPS for _ in range(2)]
-    until(lambda: seen(cluster, "web", *OUTSIDE) == wanted, "the outside is reached as the machine")
+    until(lambda: seen(cluster, "web", *OUTSIDE, patience=3) == wanted, "the outside is reached as the machine")
     assert links_of(MACHINE) == before
     # What the cluster has, and what is nobody's in it, stays in it; the machine's loopback is nowhere near.
     nobody = Address.parse("10.244.255.1"), Address.parse("fd00:10:244:ff::1"), Address.parse("192.0.0.1")

@@ -140,7 +140,7 @@ def serving(path: Path, address: Address, words: bytes = b"hello") -> Iterator[l
 
 def fetch(path: Path, address: Address) -> bytes:
     def call() -> bytes:
-        with socket.create_connection((str(address), 80), timeout=2) as connection:
+        with socket.create_connection((str(address), 80), timeout=30) as connection:
             return connection.recv(100)
 
     return namespaces.inside(path, call)
