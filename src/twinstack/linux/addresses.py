@@ -10,7 +10,7 @@ from twinstack.linux import links
 from twinstack.linux.netlink import NetlinkSocket
 
 PATIENCE = 10.0  # seconds
-_PAUSE = 0.001
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.00005, 0.005  # seconds; each is twice the one before
 
 
 def settle(route: NetlinkSocket, addresses: Iterable[Address]) -> None:
@@ -23,10 +23,12 @@ def settle(route: NetlinkSocket, addresses: Iterable[Address]) -> None:
     end = time.monotonic() + PATIENCE
     for address in addresses:
         if address.family is IPFamily.IPV6:
+            pause = _FIRST_PAUSE
             while not _is_taken_in(route, address):
                 if time.monotonic() > end:
                     raise TimeoutError(f"the kernel does not take packets to {address}")
-                time.sleep(_PAUSE)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _is_taken_in(route: NetlinkSocket, address: Address) -> bool:

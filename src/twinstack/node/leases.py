@@ -90,14 +90,14 @@ class Leases:
 
     def record(self, lease: Lease, note: Note) -> None:
         """It is there, whoever is killed, when this returns. Raises OSError."""
-        new = self._directory / _NEW
+        path = self._directory / str(lease)
         before = self._leases.pop(lease.holder, None)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, json.dumps(note).encode())
-        finally:
-            os.close(descriptor)
-        os.rename(new, self._directory / str(lease))
+        if note:
+            new = self._directory / _NEW
+            _write(new, json.dumps(note).encode())
+            os.rename(new, path)
+        else:
+            _write(path, b"{}")  # all that there is to say is its name
         if before is not None and before.addresses != lease.addresses:
             (self._directory / str(before)).unlink(missing_ok=True)
         self._leases[lease.holder] = lease
@@ -145,6 +145,14 @@ def locked(directory: Path, recover: Recover | None = None) -> Iterator[Leases]:
         yield leases
     finally:
         os.close(lock)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def _open_lock(directory: Path) -> int:

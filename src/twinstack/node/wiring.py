@@ -68,8 +68,8 @@ def plug(node: netlink.NetlinkSocket, inside: Inside, cable: Cable) -> None:
     far = cable.interface_index or inside.route.index_of(cable.interface)
     inside.route.request(_inside(far, cable))
     node.request(_on_node(index, cable))
-    addresses.settle(inside.route, cable.addresses)
     node.get(*links.link(index))  # from now on it carries packets
+    addresses.settle(inside.route, cable.addresses)
 
 
 def _inside(index: int, cable: Cable) -> list[bytes]:

@@ -4,7 +4,7 @@
 socket(my $s, 1, 1, 0);
 connect($s, pack("S a108", 1, '@SOCKET@')) or exec('@PYTHON@', "-I", "-m", "twinstack.node.cni.standalone");
 my $call = join("\0", map("$_=$ENV{$_}", grep(/^CNI_/, keys(%ENV)))) . "\0\0";
-1 while sysread(STDIN, $call, 1 << 20, length($call));
+1 while sysread(STDIN, $call, 1 << 16, length($call));
 $SIG{PIPE} = "IGNORE";
 my ($answer, $n) = ("", 0);
 $n += syswrite($s, $call, 1 << 20, $n) || last while $n < length($call);
