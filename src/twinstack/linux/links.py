@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from twinstack.ip import CIDR, Address, IPFamily
@@ -25,6 +26,7 @@ _TABLE_MAIN, _UNICAST, _LOCAL = 254, 1, 2
 STATIC = 4  # RTPROT_STATIC: who put a route there, if nobody wants to find it again
 _ONLINK = 4
 _PERMANENT = 0x80
+SEND_REDIRECTS, RP_FILTER = 6, 8  # IPV4_DEVCONF_…
 _SEGMENT = 63  # IFLA_GSO_IPV4_MAX_SIZE
 LONGEST_SEGMENT = 192 << 10
 
@@ -46,9 +48,14 @@ def delete_link_named(name: str) -> bytes:
     return message(DELLINK, 0, _ifinfo() + text(3, name))
 
 
-def set_alias(index: int, alias: str) -> bytes:
-    """Write a line of up to 255 bytes on a link, for whoever wants to know what it is (IFLA_IFALIAS)."""
-    return message(NEWLINK, 0, _ifinfo(index) + text(20, alias))
+def change(index: int, alias: str, ipv4: Mapping[int, int]) -> bytes:
+    """Write a line of up to 255 bytes on a link, for whoever wants to know what it is (IFLA_IFALIAS), and set its
+    parameters of net/ipv4/conf (IFLA_INET_CONF)."""
+    body = _ifinfo(index) + text(20, alias)
+    if ipv4:
+        parameters = nest(1, *(u32(number, value) for number, value in ipv4.items()))
+        body += nest(26, nest(socket.AF_INET, parameters))
+    return message(NEWLINK, 0, body)
 
 
 class Peer(NamedTuple):

@@ -14,7 +14,7 @@ does not count them. Duplicate address detection is off, since it holds bind() b
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from twinstack.ip import CIDR, Address, IPFamily
@@ -53,6 +53,7 @@ class Cable(NamedTuple):
     link_index: int = 0
     interface_index: int = 0
     alias: str = ""  # on the node
+    ipv4: Mapping[int, int] = {}  # parameters of the end on the node, which has an alias (see `links.change`)
     routes: Sequence[CIDR] | None = None  # by way of the node; None: everything
 
 
@@ -86,7 +87,7 @@ def _inside(index: int, cable: Cable) -> list[bytes]:
 def _on_node(index: int, cable: Cable) -> list[bytes]:
     messages = [links.add_address(index, GATEWAY, 64)]
     if cable.alias:
-        messages.append(links.set_alias(index, cable.alias))
+        messages.append(links.change(index, cable.alias, cable.ipv4))
     for address in cable.addresses:
         messages.append(links.add_route(alone(address), index, family=address.family))
         messages.append(links.add_neighbour(index, address, cable.mac))

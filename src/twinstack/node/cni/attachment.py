@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twinstack.ip import CIDR, Address
-from twinstack.linux import links, namespaces, netlink, sysctl, unlinking
+from twinstack.linux import links, namespaces, netlink, unlinking
 from twinstack.linux.nftables import dump
 from twinstack.linux.nftables.objects import Table
 from twinstack.node import masquerade, wiring
@@ -111,6 +111,7 @@ class Attachment:
             self._config.mtu or mtu,
             segment,
             alias=addresses.alias(self._config.name, self._holder),
+            ipv4=nodesettings.CABLE,
             routes=routes if self._is_first else _without_present(routes, inside.route),
         )
         try:
@@ -120,7 +121,6 @@ class Attachment:
                 raise
             self._unplug()  # what a killed call has left
             wiring.plug(self._node, inside, cable)
-        sysctl.write_changed(nodesettings.of_link(cable.name))
         return cable
 
     def _routes(self, lent: Result) -> list[Route]:

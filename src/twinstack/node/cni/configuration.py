@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ NAME = "twinstack-cni"  # of the plugin: its type
 DATA = "/run/twinstack-cni"  # gone after a restart of the machine, as the networks of its containers are
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,79}", re.ASCII)
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", re.ASCII)
+_REMEMBERED = 32  # a runtime says the same for each of its containers
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -63,6 +65,11 @@ class Configuration(NamedTuple):
 
 def parse(text: bytes, arguments: Mapping[str, str]) -> Configuration:
     """Read a configuration; `arguments` are CNI_ARGS. Raises CniError."""
+    return _read(text, arguments.get("MAC", ""), arguments.get("IP", ""))
+
+
+@lru_cache(_REMEMBERED)
+def _read(text: bytes, mac: str, addresses: str) -> Configuration:
     try:
         data = json.loads(text)
         if not isinstance(data, dict):
@@ -71,12 +78,12 @@ def parse(text: bytes, arguments: Mapping[str, str]) -> Configuration:
         raise CniError(UNDECODABLE, "could not parse the network configuration", str(error)) from None
     version = check_version(data.get("cniVersion") or "0.1.0")
     try:
-        return _parse(data, version, arguments)
+        return _parse(data, version, mac, addresses)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CniError(INVALID_CONFIGURATION, "invalid network configuration", str(error)) from None
 
 
-def _parse(data: dict[str, Any], version: str, arguments: Mapping[str, str]) -> Configuration:
+def _parse(data: dict[str, Any], version: str, mac: str, addresses: str) -> Configuration:
     name = data.get("name") or ""
     if not _NETWORK.fullmatch(name):
         raise ValueError(f"invalid characters found in network name: {name!r}" if name else "missing network name")
@@ -84,13 +91,13 @@ def _parse(data: dict[str, Any], version: str, arguments: Mapping[str, str]) -> 
     told = [[_camel(each) for each in entry] for entry in runtime.get("ipRanges") or ()]
     sets = told or ipam.get("ranges") or ([[ipam]] if "subnet" in ipam else [])
     own = ipam.get("type", "") in ("", NAME)
-    mac = runtime.get("mac") or arguments.get("MAC") or data.get("mac") or ""
+    mac = runtime.get("mac") or mac or data.get("mac") or ""
     if mac and (not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1):
         raise CniError(UNSUPPORTED_FIELD, f"mac: {mac} is no address of one interface")
     mtu = int(data.get("mtu") or 0)
     if mtu and not 1280 <= mtu <= 65535:
         raise ValueError(f"mtu {mtu} is not between 1280, the least of IPv6, and 65535")
-    given = runtime.get("ips") or (arguments.get("IP") or "").split(",")
+    given = runtime.get("ips") or addresses.split(",")
     return Configuration(
         version=version,
         name=name,

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterable
 
 from twinstack.ip import IPFamily
-from twinstack.linux import sysctl
+from twinstack.linux import links, sysctl
 
 _FORWARDING = {IPFamily.IPV4: "net/ipv4/ip_forward", IPFamily.IPV6: "net/ipv6/conf/all/forwarding"}
 
+# Of the node's end of a cable: a Service's reply may leave another way than its request came, and a container reaches
+# itself through the node, rightly.
+CABLE = {links.RP_FILTER: 0, links.SEND_REDIRECTS: 0}
+
 CONTAINER = {
-    "net/ipv6/conf/all/accept_ra": "0",
     "net/ipv6/conf/default/accept_ra": "0",
-    "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
 }
@@ -37,12 +39,6 @@ def _keep_advertised_routes() -> None:
     for name in os.listdir(f"{sysctl.ROOT}net/ipv6/conf"):
         if name not in ("all", "default", "lo") and sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1":
             sysctl.write({f"net/ipv6/conf/{name}/accept_ra": "2"})
-
-
-def of_link(name: str) -> dict[str, str]:
-    """Of the node's end of a cable: a Service's reply may leave another way than its request came, and a container
-    reaches itself through the node, rightly."""
-    return {f"net/ipv4/conf/{name}/rp_filter": "0", f"net/ipv4/conf/{name}/send_redirects": "0"}
 
 
 def prepare_container(families: Iterable[IPFamily]) -> None:

@@ -50,6 +50,8 @@ def test_two_containers_reach_each_other_and_the_node_in_both_families(site: Sit
     assert first["routes"] == [{"dst": "::/0", "gw": "fe80::1"}, {"dst": "0.0.0.0/0"}]
     assert first["dns"] == {"nameservers": ["fd00::a"]}
     assert [(i["name"], i.get("sandbox"), i["mtu"]) for i in first["interfaces"]][1] == ("eth0", str(a), 1500)
+    conf = f"/proc/sys/net/ipv4/conf/{first['interfaces'][0]['name']}"
+    assert run(site.node, "cat", f"{conf}/send_redirects", f"{conf}/rp_filter").split() == ["0", "0"]
     for address in addresses(first):
         with serving(a, address.family) as seen:
             for client in (b, site.node):
