@@ -261,6 +261,7 @@ class PodStatus(Struct):
     init_container_statuses: list[ContainerStatus] = []
     ephemeral_container_statuses: list[ContainerStatus] = []
     resources: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    allocated_resources: dict[str, str] = {}
     observed_generation: int = 0
 
 

@@ -18,7 +18,11 @@ FULL_DISK = 0.10  # of the disk still free: below it there is DiskPressure
 FULL_PIDS = 0.05  # of the process numbers still free
 
 # Of those that a Node declares, what this agent has (KEP-5328).
-FEATURES = ["ExtendWebSocketsToKubelet", "InPlacePodVerticalScalingInitContainers"]
+FEATURES = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+]
 
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}

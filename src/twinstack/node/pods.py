@@ -72,6 +72,7 @@ def pod_status(pod: core.Pod, situation: Situation, now: str = "") -> core.PodSt
         container_statuses=mains,
         ephemeral_container_statuses=ephemeral,
         resources=pod.spec.resources or {},
+        allocated_resources=(pod.spec.resources or {}).get("requests") or {},
         observed_generation=pod.metadata.generation,
     )
     _set_addresses(status, pod, situation)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 from twinstack.api import core
 from twinstack.api.meta import Condition
 from twinstack.node import resizing, resources
@@ -14,6 +17,15 @@ from twinstack.node.runtime.base import Container, ContainerKey, Limits, Phase, 
 RETRY = 15.0  # seconds until room on the node, or less use of memory, is looked for again
 
 
+class _Update(NamedTuple):
+    """Of a container, or without one of the pod as a whole."""
+
+    container: core.Container | None
+    key: ContainerKey
+    limits: Limits
+    before: Limits
+
+
 class Resizer:
     """Of one pod."""
 
@@ -23,6 +35,7 @@ class Resizer:
         self._reporter = reporter
         self._allocated: dict[str, Resources] = {}  # by container
         self._actual: dict[ContainerKey, Resources] = {}
+        self._whole: dict[str, Resources] = {}  # what the pod has as such, under its name
         self._adopted: dict[str, Resources] | None = None  # what runs of an earlier agent have
         self._generation = 0  # of the pod when that was allocated
         self._pending: Waiting | None = None
@@ -46,6 +59,7 @@ class Resizer:
         if self._adopted is None:
             self._adopted = resizing.reported(pod)
             self._allocated = dict(self._adopted)
+            self._whole = {name: held for name, held in self._adopted.items() if name == resizing.WHOLE}
         if wanted == self._allocated:
             self._pending = None
             return pod
@@ -74,41 +88,50 @@ class Resizer:
             return []
         newest = {container.name: run.key.attempt for container, run in runs}
         self.replaced = {key for key in self.replaced if newest.get(key.name, 0) <= key.attempt}
-        stops, updates, decreases = [], [], []
+        before = resizing.with_resources(pod, {key.name: held for key, held in self._actual.items()} | self._whole)
+        held = {container.name: container for container in before.spec.init_containers + before.spec.containers}
+        stops, updates = [], []
         for container, run in runs:
             changed = resizing.changes(container.resources, self._actual[run.key])
-            if run.key in self.replaced or not changed:
+            limits, old = resources.limits(pod, container), resources.limits(before, held[container.name])
+            if run.key in self.replaced:
                 continue
             if resizing.needs_restart(container, changed):
                 self.replaced.add(run.key)
                 text = f"Container {container.name} resize requires restart"
                 stops.append(Stop(container, run, text, grace_of(pod)))
-                continue
-            limits = resources.limits(pod, container)
-            before = resources.limits(pod, _with(container, self._actual[run.key]))
-            used = self._node.runtime.usage(run.key) if 0 < limits.memory < (before.memory or float("inf")) else None
-            if used is not None and used.memory > limits.memory:
-                decreases.append((container.name, limits.memory, used.memory))
-            updates.append((container, run, limits))
-        error = resizing.memory_error(decreases)
-        if not error:
-            error = await self._update(pod, updates)
+            elif changed or limits != old:
+                updates.append(_Update(container, run.key, limits, old))
+        limits, old = (resources.pod_limits(each, self._node.pod_max_pids) for each in (pod, before))
+        whole = _Update(None, ContainerKey(self._uid, resizing.WHOLE, 0), limits, old)
+        error = resizing.memory_error(self._decreases(whole, updates)) or await self._update(pod, whole, updates)
         self._conclude(pod, error)
         return stops
 
-    async def _update(self, pod: core.Pod, updates: list[tuple[core.Container, Container, Limits]]) -> str:
+    def _decreases(self, whole: _Update, updates: Sequence[_Update]) -> Iterator[tuple[str, int, int]]:
+        """Of memory, below what is in use; a container that ends gives back what it has."""
+        runtime = self._node.runtime
+        for update in (*(() if self.replaced else (whole,)), *updates):
+            limit = update.limits.memory
+            if limit and (not update.before.memory or limit < update.before.memory):
+                used = runtime.usage(update.key) if update.container else runtime.pod_usage(self._uid)
+                if used is not None and used.memory > limit:
+                    yield update.key.name, limit, used.memory
+
+    async def _update(self, pod: core.Pod, whole: _Update, updates: Sequence[_Update]) -> str:
         """The pod as a whole has the more of before and after while its containers change."""
         runtime, name = self._node.runtime, ""
-        before = resizing.with_resources(pod, {key.name: held for key, held in self._actual.items()})
-        new, old = (resources.pod_limits(each, self._node.pod_max_pids) for each in (pod, before))
         try:
-            await runtime.update_sandbox(self._uid, Limits(*map(max, new, old)))
-            for container, run, limits in updates:
-                name = container.name
-                await runtime.update(run.key, limits)
-                self._actual[run.key] = container.resources
+            if whole.limits != whole.before:
+                await runtime.update_sandbox(self._uid, Limits(*map(max, whole.limits, whole.before)))
+            for update in updates:
+                assert update.container is not None
+                name = update.container.name
+                await runtime.update(update.key, update.limits)
+                self._actual[update.key] = update.container.resources
             if not self.replaced:
-                await runtime.update_sandbox(self._uid, new)
+                await runtime.update_sandbox(self._uid, whole.limits)
+                self._whole = {resizing.WHOLE: pod.spec.resources or {}}
         except UpdateError as error:
             return f'failed to resize container "{name}": {error}' if name else f"failed to resize pod: {error}"
         return ""
@@ -167,7 +190,3 @@ class Resizer:
     def _tell(self, pod: core.Pod, kind: str, reason: str, what: str, error: str = "") -> None:
         text = resizing.summary(pod, self._generation, error)
         self._reporter.event(pod, kind, reason, f"Pod resize {what}: {text}")
-
-
-def _with(container: core.Container, held: Resources) -> core.Container:
-    return core.Container(name=container.name, resources=dict(held))

@@ -35,29 +35,39 @@ class Resizing(NamedTuple):
     actual: Mapping[ContainerKey, Resources] = {}
 
 
+WHOLE = ""  # stands for the pod itself where containers are named
+
+
 def with_resources(pod: core.Pod, held: Mapping[str, Resources]) -> core.Pod:
-    """The pod with what its containers hold instead of what they want, by name."""
-    spec = pod.spec
-    if all(held.get(container.name, container.resources) == container.resources for container in _resizable(pod)):
+    """The pod with what it and its containers hold instead of what they want, by name."""
+    whole = held.get(WHOLE) if held else pod.spec.resources
+    others = (held.get(container.name, container.resources) == container.resources for container in _resizable(pod))
+    if whole == pod.spec.resources and all(others):
         return pod
 
     def holding(container: core.Container) -> core.Container:
         resources = dict(held.get(container.name, container.resources))
         return msgspec.structs.replace(container, resources=resources)
 
+    spec = pod.spec
     changed = msgspec.structs.replace(
-        spec, init_containers=[*map(holding, spec.init_containers)], containers=[*map(holding, spec.containers)]
+        spec,
+        init_containers=[*map(holding, spec.init_containers)],
+        containers=[*map(holding, spec.containers)],
+        resources=None if whole is None else dict(whole),
     )
     return msgspec.structs.replace(pod, spec=changed)
 
 
 def wanted(pod: core.Pod) -> dict[str, Resources]:
-    return {container.name: container.resources for container in _resizable(pod)}
+    own = {} if pod.spec.resources is None else {WHOLE: pod.spec.resources}
+    return own | {container.name: container.resources for container in _resizable(pod)}
 
 
 def reported(pod: core.Pod) -> dict[str, Resources]:
-    """What containers had when their status was last written; of those without, what they want."""
+    """What they had when the status was last written; of those without, what they want."""
     told = {status.name: status.resources for status in pod.all_container_statuses}
+    told[WHOLE] = pod.status.resources or msgspec.UNSET
     return {
         name: resources if isinstance(given := told.get(name), msgspec.UnsetType) or given is None else given
         for name, resources in wanted(pod).items()
@@ -110,13 +120,17 @@ def _number(amounts: Mapping[str, str], name: str) -> int:
 
 
 def memory_error(decreases: Iterable[tuple[str, int, int]]) -> str:
-    """Of containers whose new limit is below what they use: name, limit, use, in bytes. Empty if there are none."""
+    """Of those whose new limit is below what they use: name, limit, use, in bytes. Empty if there are none."""
     found = [
-        f'attempting to set container "{name}" memory limit ({limit}) below current usage ({used})'
+        f"attempting to set {_title(name)} memory limit ({limit}) below current usage ({used})"
         for name, limit, used in decreases
     ]
     text = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
     return f"cannot decrease memory limits: {text}" if found else ""
+
+
+def _title(name: str) -> str:
+    return "pod" if name == WHOLE else f'container "{name}"'
 
 
 def summary(pod: core.Pod, generation: int, error: str = "") -> str:

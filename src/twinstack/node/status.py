@@ -12,7 +12,10 @@ from twinstack.node.resizing import CONDITIONS
 
 JSON = dict[str, Any]
 
-_PLAIN = ("phase", "reason", "message", "hostIP", "podIP", "startTime", "observedGeneration", "resources")
+_PLAIN = (
+    *("phase", "reason", "message", "hostIP", "podIP", "startTime", "observedGeneration"),
+    *("resources", "allocatedResources"),
+)
 _ATOMIC = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _BY_IP = ("hostIPs", "podIPs")
 

@@ -37,7 +37,11 @@ def test_the_node_says_what_it_is(machine: Machine) -> None:
     assert [(handler.name, sorted(handler.features)) for handler in node.status.runtime_handlers] == [
         ("", ["recursiveReadOnlyMounts", "userNamespaces"])
     ]
-    assert node.status.declared_features == ["ExtendWebSocketsToKubelet", "InPlacePodVerticalScalingInitContainers"]
+    assert node.status.declared_features == [
+        "ExtendWebSocketsToKubelet",
+        "InPlacePodLevelResourcesVerticalScaling",
+        "InPlacePodVerticalScalingInitContainers",
+    ]
     assert node.status.daemon_endpoints.kubelet_endpoint.port == 10250
     owned = machine.do(lambda client: client.get(CSI_NODES, NODE)).metadata.owner_references
     assert [(owner.kind, owner.uid) for owner in owned] == [("Node", node.metadata.uid)]

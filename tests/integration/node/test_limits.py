@@ -139,6 +139,12 @@ def limits_of(pod: Pod, name: str) -> tuple[str, str]:
     return memory.read_text().strip(), quota.read_text().strip()
 
 
+def memory_of(pod: Pod) -> int:
+    """That a pod as a whole may have, as its control group has it."""
+    files = (Path(parent, f"pod{pod.metadata.uid}", "memory.limit_in_bytes") for parent in PLACE.directories)
+    return int(next(file for file in files if file.exists()).read_text())
+
+
 def test_resources_change_while_it_runs(machine: Machine) -> None:
     small, large = amounts("100m", "64Mi"), amounts("200m", "128Mi")
     policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
@@ -150,8 +156,7 @@ def test_resources_change_while_it_runs(machine: Machine) -> None:
     pod = machine.pod("sized", has("c", large), "resized")
     assert (limits_of(pod, "c"), limits_of(pod, "anew")) == (("134217728", "20000"), ("67108864", "20000"))
     assert pod.status.observed_generation == 2
-    whole = next(group for group in groups() if os.path.exists(f"{group}/memory.limit_in_bytes"))
-    assert Path(whole, "memory.limit_in_bytes").read_text().strip() == str((128 + 64) << 20)
+    assert memory_of(pod) == (128 + 64) << 20
     machine.kill_agent(signal.SIGKILL)
     machine.start_agent()
     resized(machine, "sized", anew=large)
@@ -162,7 +167,7 @@ def test_resources_change_while_it_runs(machine: Machine) -> None:
     machine.event("sized", "ResizeStarted", '"generation":3}')
     machine.event("sized", "ResizeCompleted", '"generation":3}')
     machine.end("sized")
-    assert groups() == []
+    assert not [group for group in groups() if pod.metadata.uid in group]
 
 
 def test_resources_wait_for_room(machine: Machine) -> None:
@@ -193,9 +198,7 @@ def test_memory_is_not_taken_from_who_uses_it(machine: Machine) -> None:
     machine.create("holds", shell(hold, resources=amounts("100m", "128Mi")))
     machine.logged("holds", "1")
     resized(machine, "holds", c=amounts("100m", "16Mi"))
-    message = (
-        'cannot decrease memory limits: attempting to set container "c" memory limit (16777216) below current usage'
-    )
+    message = "cannot decrease memory limits: [attempting to set pod memory limit (16777216) below current usage"
     failed = ("PodResizeInProgress", "Error")
     pod = machine.pod("holds", lambda pod: failed in [(c.type, c.reason) for c in pod.status.conditions], "failure")
     assert [each for each in pod.status.conditions if each.message.startswith(message)]
@@ -203,3 +206,20 @@ def test_memory_is_not_taken_from_who_uses_it(machine: Machine) -> None:
     pod = machine.pod("holds", has("c", amounts("100m", "256Mi")), "more memory")
     assert limits_of(pod, "c")[0] == str(256 << 20)
     machine.end("holds", grace=0)
+
+
+def test_what_a_pod_has_as_a_whole_changes(machine: Machine) -> None:
+    machine.create("whole", shell(LOOP, resources={}), resources=amounts("100m", "64Mi"))
+    machine.pod("whole", is_running, "running")
+    wanted = amounts("300m", "128Mi")
+    patch = {"spec": {"resources": wanted}}
+    machine.do(lambda client: client.patch(PODS, "whole", "default", patch, subresource="resize"))
+
+    def has_it(pod: Pod) -> bool:
+        return (pod.status.resources, pod.status.allocated_resources) == (wanted, wanted["requests"])
+
+    pod = machine.pod("whole", has_it, "resized")
+    assert limits_of(pod, "c") == ("134217728", "30000")  # what it does not limit itself
+    assert memory_of(pod) == 128 << 20
+    assert pod.status.container_statuses[0].restart_count == 0
+    machine.end("whole")

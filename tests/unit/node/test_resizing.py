@@ -75,3 +75,15 @@ def test_conditions_of_a_resize_go_with_it() -> None:
     patch = status_patch("u", known, PodStatus())
     assert patch is not None
     assert patch["status"] == {"conditions": [{"$patch": "delete", "type": "PodResizeInProgress"}]}
+
+
+def test_a_pod_holds_what_it_has_as_a_whole() -> None:
+    wants = pod("1")
+    wants.spec.resources = {"requests": {"cpu": "2"}}
+    wants.status.resources = {"requests": {"cpu": "1"}}
+    held = resizing.reported(wants)
+    assert held[resizing.WHOLE] == {"requests": {"cpu": "1"}}
+    assert resizing.with_resources(wants, held).spec.resources == {"requests": {"cpu": "1"}}
+    assert resizing.with_resources(wants, {"c": wants.spec.containers[0].resources}).spec.resources is None
+    assert resizing.with_resources(wants, {}) is wants
+    assert resizing.memory_error([(resizing.WHOLE, 1, 2)]).endswith("set pod memory limit (1) below current usage (2)")
