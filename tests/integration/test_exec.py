@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,28 @@ def test_a_program_dies_with_its_session(tmp_path: Path, network: Path, tty: boo
         assert time.monotonic() - began < 30  # nobody waits for the program
         assert await gone(mark)
         assert processes_of(str(Layout(bench.root).container(key).path)) == [running_conmon(bench, key)]
+        assert list(Layout(bench.root).container(key).sessions.iterdir()) == []
+
+    with_bench(tmp_path, network, work)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_one_who_goes_while_a_program_begins_leaves_none(tmp_path: Path, network: Path, tty: bool) -> None:
+    mark = f"33{os.getpid()}{int(tty)}"
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("c", "sleep 600")
+        for number in range(12):
+            beginning = asyncio.ensure_future(bench.runtime.exec(key, ["sleep", mark], tty=tty))
+            if number % 2:
+                while not processes_of(mark):  # it runs, and nobody has been told so
+                    await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(number / 500)
+            beginning.cancel()
+            with suppress(asyncio.CancelledError):
+                await (await beginning).close()  # it was faster
+            assert await gone(mark)
         assert list(Layout(bench.root).container(key).sessions.iterdir()) == []
 
     with_bench(tmp_path, network, work)

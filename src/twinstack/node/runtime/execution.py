@@ -11,9 +11,10 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import AsyncGenerator, Sequence, Set
+from collections.abc import AsyncGenerator, Coroutine, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from twinstack.linux import processes, terminals
 from twinstack.node.runtime import attachment, children, descriptors, engine
@@ -140,8 +141,9 @@ async def start(
     directory.mkdir(parents=True)
     (directory / "process.json").write_text(json.dumps(further_process(first, command, terminal=tty)))
     words = programs.further(identity, session, directory, terminal=tty)
+    begin = _start_terminal(words, directory) if tty else _start_pipes(words, directory, stdin=stdin)
     try:
-        begun = await (_start_terminal(words, directory) if tty else _start_pipes(words, directory, stdin=stdin))
+        begun = await _whole(begin)
     except BaseException as error:
         shutil.rmtree(directory, ignore_errors=True)
         if isinstance(error, TimeoutError):
@@ -150,6 +152,17 @@ async def start(
             raise StartError(str(error)) from error
         raise
     return begun
+
+
+async def _whole(begin: Coroutine[Any, Any, Execution]) -> Execution:
+    """Let it come to its end even if nobody waits for it any more: only then is it known what there is to be ended."""
+    beginning = asyncio.ensure_future(begin)
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        with suppress(StartError, OSError):  # it never ran
+            await (await beginning).close()
+        raise
 
 
 async def _start_pipes(words: Sequence[str], directory: Path, *, stdin: bool) -> Execution:
