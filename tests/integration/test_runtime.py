@@ -322,6 +322,20 @@ def test_mounts_reach_those_who_ask_for_them(tmp_path: Path, network: Path, shar
     with_bench(tmp_path / "root", network, work)
 
 
+def test_nobody_joins_the_processes_of_a_container_that_has_ended(tmp_path: Path, network: Path) -> None:
+    async def work(bench: Bench) -> None:
+        key = await bench.start("ends", "true")
+        await bench.runtime.wait(key)
+        late = ContainerKey(UID, "late", 0)
+        config = ContainerConfig(late, IMAGE, ["true"], {}, "/", [], ROOT, "/dev/termination-log", target=key)
+        with pytest.raises(CreateError) as caught:
+            await bench.runtime.create(config)
+        said = f'invalid target container: container "{key.id}" is not running - in state CONTAINER_EXITED'
+        assert str(caught.value) == said
+
+    with_bench(tmp_path, network, work)
+
+
 def test_read_only_all_the_way_down(tmp_path: Path, network: Path, shared: Path) -> None:
     async def work(bench: Bench) -> None:
         inside = Mount(str(shared), "/shared", read_only=True)

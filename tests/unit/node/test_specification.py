@@ -40,6 +40,8 @@ def test_limits() -> None:
     assert found["cpu"] == {"shares": 204, "quota": 20000, "period": 100000}
     assert found["pids"] == {"limit": 9}
     assert configuration(blueprint())["linux"]["resources"].keys() == {"devices"}
+    assert Limits(1, 2, 3, 4).within(frozenset({"memory", "pids"})) == Limits(memory=1, pids=4)
+    assert Limits(1, 2, 3, 4).within(frozenset({"cpu"})) == Limits(cpu=2, shares=3)
 
 
 def test_whose_processes_the_kernel_kills_first() -> None:

@@ -104,6 +104,16 @@ class Limits(NamedTuple):
     shares: int = 0
     pids: int = 0
 
+    def within(self, limited: frozenset[str]) -> Limits:
+        """Those of resources that can be limited here: memory, cpu, pids."""
+        cpu = "cpu" in limited
+        return Limits(
+            memory=self.memory if "memory" in limited else 0,
+            cpu=self.cpu if cpu else 0,
+            shares=self.shares if cpu else 0,
+            pids=self.pids if "pids" in limited else 0,
+        )
+
 
 class ContainerConfig(NamedTuple):
     """Everything that is needed to run a container. `target`: the one whose processes it is among, unless they are

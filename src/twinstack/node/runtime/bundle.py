@@ -98,7 +98,7 @@ class Bundler:
             namespaces=self._namespaces(config, sandbox, first),
             shown=[*below, *self._of_sandbox(config, sandbox), *root.shown(config.mounts)],
             cgroups_path=f"{self._place.path}/{config.key.group}",
-            limits=config.limits,
+            limits=config.limits.within(self._place.limited),
             covers=covers,
             terminal=config.tty,
             privileged=security.privileged,

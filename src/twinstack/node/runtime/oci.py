@@ -253,7 +253,7 @@ class OCIRuntime:
         if key not in self._first:
             raise UpdateError(f"container {key.name} does not run")
         path = self._layout.container(key).path / "resources.json"
-        wanted = limiting(limits, swap_limited=self._place.swap_limited)
+        wanted = limiting(limits.within(self._place.limited), swap_limited=self._place.swap_limited)
         try:
             await asyncio.to_thread(self._update, key, path, wanted)
         except (RuntimeFailure, OSError) as error:
