@@ -25,6 +25,8 @@ from typing import NamedTuple
 from twinstack.api import core
 from twinstack.ip import CIDR, Address, IPFamily
 from twinstack.linux import conntrack, sysctl
+from twinstack.linux.netlink import NETFILTER, NetlinkSocket
+from twinstack.linux.nftables import dump
 from twinstack.linux.nftables import expressions as ex
 from twinstack.linux.nftables.batch import Nftables, NftablesError
 from twinstack.linux.nftables.objects import ChainType, Collection, DataType, Hook, Priority, Table
@@ -125,6 +127,19 @@ class Layout:
             if self.family is IPFamily.IPV4:
                 made[self.hairpins][_LOOPBACK.packed + forward.target.packed] = b""
         return made
+
+    def forwards(self, socket: NetlinkSocket) -> list[Forward]:
+        """What the kernel's table holds, the other way round. Raises OSError."""
+        if dump.table(socket, self.table) is None:
+            return []
+        found, octets = [], self.family.octets
+        for collection, has_address in ((self.ports, False), (self.address_ports, True)):
+            for key, value in dump.elements(socket, collection).items():
+                at = Address.from_packed(key[:octets]) if has_address else None
+                protocol, port = struct.unpack(">BxxxHxx", key[octets if has_address else 0 :])
+                (target_port,) = struct.unpack(">Hxx", value[octets:])
+                found.append(Forward(protocol, at, port, Address.from_packed(value[:octets]), target_port))
+        return found
 
     def create(self) -> Iterator[bytes]:
         """The empty table, in the place of one that may be there."""
@@ -254,6 +269,15 @@ def _difference(
         before = laid[collection]
         yield from collection.delete(key for key in before if elements.get(key) != before[key])
         yield from collection.add((key, data) for key, data in elements.items() if before.get(key) != data)
+
+
+def laid() -> list[Forward]:
+    """All forwards of the calling thread's network namespace. Raises OSError."""
+    socket = NetlinkSocket(NETFILTER)
+    try:
+        return [forward for family in IPFamily for forward in Layout(family).forwards(socket)]
+    finally:
+        socket.close()
 
 
 def remove() -> None:

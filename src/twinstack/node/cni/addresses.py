@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twinstack.ip import Address
 from twinstack.linux import links, namespaces, netlink
+from twinstack.node.cni import portmappings
 from twinstack.node.cni.configuration import NAME, Configuration
 from twinstack.node.cni.errors import ALREADY_ADDED, INVALID_CONFIGURATION, NO_FREE_ADDRESS, CniError
 from twinstack.node.cni.invocation import Invocation
@@ -99,7 +100,8 @@ def find_in_use(configuration: Configuration) -> Sequence[tuple[Lease, Note]]:
     if configuration.is_for_ipam:
         return _in_namespaces(configuration.sets)
     found = _on_links(configuration.name, configuration.sets)
-    return [(lease, {"link": name, "netns": ""}) for lease, name in found]
+    ports = portmappings.found
+    return [(lease, {"link": name, "netns": "", "ports": ports(lease.addresses)}) for lease, name in found]
 
 
 def _on_links(network: str, sets: Sequence[RangeSet]) -> list[tuple[Lease, str]]:

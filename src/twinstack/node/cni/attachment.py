@@ -180,6 +180,9 @@ class Attachment:
 
     def remove(self) -> None:
         """Idempotent, and whatever is left of the container."""
+        if self._config.has_own_addresses and not self._directory.is_dir():
+            with locked(self._directory, lambda: addresses.find_in_use(self._config)):
+                pass  # leases have been lost: as long as its link is there it tells of which ports this one had
         self._unplug()  # before its addresses are given again
         ports = False
         for directory in (self._directory, self._behind):

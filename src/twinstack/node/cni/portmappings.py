@@ -29,6 +29,19 @@ def described(ports: Sequence[PortMapping]) -> list[dict[str, Any]]:
     return [port._asdict() | {"host_ip": str(port.host_ip) if port.host_ip is not None else ""} for port in ports]
 
 
+def found(addresses: Sequence[Address]) -> list[dict[str, Any]]:
+    """For the note of a lease that was lost: which ports lead to these addresses. Raises OSError."""
+    from twinstack.node.hostports import PROTOCOLS, laid
+
+    names = {number: name for name, number in PROTOCOLS.items()}
+    ports = [
+        PortMapping(each.port, each.target_port, names[each.protocol], each.address or Address(each.target.family, 0))
+        for each in laid()
+        if each.target in addresses
+    ]
+    return described(ports)
+
+
 def lay(data: Path, node: netlink.NetlinkSocket, network: str = "", added: Holder | None = None) -> None:
     """Make the tables of the calling thread's namespace what all leases below `data` ask for.
 

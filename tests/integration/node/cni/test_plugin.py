@@ -220,7 +220,18 @@ def test_ports_of_the_node_in_both_families(site: Site) -> None:
             if to == Address.parse(NODE_IPS[0]):
                 assert fetch(site.node, "127.0.0.1", 8080) == b"hello"
     site.call("CHECK", mapped, "a")
+    shutil.rmtree(site.data)  # then the tables themselves tell which ports lead to whom
+    other = [{"hostPort": 5353, "containerPort": 53, "protocol": "udp", "hostIP": NODE_IPS[1]}]
+    site.container("c")
+    site.call("ADD", config | {"runtimeConfig": {"portMappings": other}}, "c")
+    site.call("CHECK", mapped, "a")
+    assert "8080" in run(site.node, "nft", "list", "ruleset")
+    shutil.rmtree(site.data)
     site.call("DEL", mapped, "a")
+    ruleset = run(site.node, "nft", "list", "ruleset")
+    assert "8080" not in ruleset
+    assert "5353" in ruleset
+    site.call("DEL", config, "c")
     assert "twinstack-hostports" not in run(site.node, "nft", "list", "tables")
 
 
