@@ -123,8 +123,9 @@ def test_exec_gives_streams_and_exit_code(cluster: Cluster, transport: dict[str,
 def test_exec_on_a_terminal(cluster: Cluster, transport: dict[str, str]) -> None:
     with on_terminal(cluster, "exec", "-it", POD, "--", "sh", transport=transport) as terminal:
         terminal.until("# ")
-        terminal.type("stty size; tty; echo $TERM\r")
-        terminal.until("33 101\r\n/dev/pts/")
+        until(lambda: _size(terminal) == "33 101", "the size of the window, which comes beside what is typed")
+        terminal.type("tty; echo $TERM\r")
+        terminal.until("\r\n/dev/pts/")
         terminal.until("xterm\r\n")
         terminal.resize(90, 20)
         until(lambda: _size(terminal) == "20 90", "the new size of the window")
@@ -173,8 +174,9 @@ def test_run_rm_it(cluster: Cluster, transport: dict[str, str]) -> None:
     words = ["run", "--rm", "-it", name, f"--image={IMAGE}", "--restart=Never", "--command", "--", "sh"]
     with on_terminal(cluster, *words, transport=transport) as terminal:
         terminal.until("# ")
-        terminal.type("stty size; hostname\r")
-        terminal.until(f"33 101\r\n{name}\r\n")
+        until(lambda: _size(terminal) == "33 101", "the size of the window")
+        terminal.type("hostname\r")
+        terminal.until(f"\r\n{name}\r\n")
         terminal.resize(70, 40)
         until(lambda: _size(terminal) == "40 70", "the new size of the window")
         terminal.type("exit 7\r")
