@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from twinstack.api.core import Node, Pod
@@ -11,6 +11,7 @@ from twinstack.scheduler import nodes as own
 from twinstack.scheduler.filters import refusal
 from twinstack.scheduler.loads import Loads
 from twinstack.scheduler.neighbours import Neighbours
+from twinstack.scheduler.preemption import Budget, Room, make_room
 from twinstack.scheduler.refusals import Refusal
 from twinstack.scheduler.requests import Footprint
 from twinstack.scheduler.spreading import Spread
@@ -18,19 +19,27 @@ from twinstack.scheduler.terms import NamespaceLabels
 
 
 class Decision(NamedTuple):
-    """The name of the chosen node, or a message for people."""
+    """The name of the chosen node, or a message for people, and the room that others can be sent away for."""
 
     node: str | None
     message: str = ""
+    room: Room | None = None
 
 
 def decide(
-    pod: Pod, taken: Footprint, nodes: Mapping[str, Node], loads: Loads, namespaces: NamespaceLabels
+    pod: Pod,
+    taken: Footprint,
+    nodes: Mapping[str, Node],
+    loads: Loads,
+    namespaces: NamespaceLabels,
+    *,
+    budgets: Sequence[Budget] = (),
+    ineligible: str = "",
 ) -> Decision:
     """Choose among `nodes` by name, given what is placed already and the labels of namespaces.
 
     Of the nodes that fit: that with the fewest preferred-against taints, then what the Pod prefers, then the fewest
-    Pods of the same owner, then the fewest Pods at all.
+    Pods of the same owner, then the fewest Pods at all. `ineligible`: why nobody is sent away for it.
     """
     if not nodes:
         return Decision(None, "no nodes available to schedule pods")
@@ -55,31 +64,32 @@ def decide(
             best = (cost, name)
     if best is not None:
         return Decision(best[1])
-    reasons = Counter(reason for against in refusals.values() for reason in against.reasons)
-    return Decision(None, f"{_told(len(nodes), reasons)} {_preemption(pod, taken, refusals, loads)}")
+    told = _told(len(nodes), Counter(reason for against in refusals.values() for reason in against.reasons))
+    if pod.spec.preemption_policy == "Never":
+        ineligible = "not eligible due to preemptionPolicy=Never."
+    if ineligible:
+        return Decision(None, f"{told} preemption: {ineligible}")
+
+    def fits(node: Node) -> Refusal | None:
+        return (
+            refusal(pod, taken, node, loads[node.metadata.name])
+            or Spread(pod, taken, nodes, loads).refusal(node)
+            or Neighbours(pod, taken, nodes, loads, namespaces).refusal(node)
+        )
+
+    room, reasons = make_room(taken.priority, nodes, refusals, loads, fits, budgets)
+    return Decision(None, told if room else f"{told} preemption: {_told(len(nodes), reasons)}", room)
 
 
-def refused_everywhere(pod: Pod, taken: Footprint, nodes: Mapping[str, Node], loads: Loads, why: Refusal) -> str:
-    """The message about a Pod that no node may have, for the same reason."""
+def refused_everywhere(pod: Pod, nodes: Mapping[str, Node], why: Refusal) -> str:
+    """The message about a Pod that no node may have, for the same reason, whoever else is there."""
     told = f"0/{len(nodes)} nodes are available: {', '.join(why.reasons)}."
-    return f"{told} {_preemption(pod, taken, dict.fromkeys(nodes, why), loads)}"
+    if pod.spec.preemption_policy == "Never":
+        return f"{told} preemption: not eligible due to preemptionPolicy=Never."
+    helpless = Counter({"Preemption is not helpful for scheduling": len(nodes)})
+    return f"{told} preemption: {_told(len(nodes), helpless)}"
 
 
 def _told(total: int, reasons: Counter[str]) -> str:
     listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
     return f"0/{total} nodes are available: {listed}."
-
-
-def _preemption(pod: Pod, taken: Footprint, refusals: dict[str, Refusal], loads: Loads) -> str:
-    """Whether Pods of lower priority could make room. This scheduler never takes it."""
-    if pod.spec.preemption_policy == "Never":
-        return "preemption: not eligible due to preemptionPolicy=Never."
-    reasons: Counter[str] = Counter()
-    for name, against in refusals.items():
-        if not against.resolvable:
-            reasons["Preemption is not helpful for scheduling"] += 1
-        elif loads[name].lowest_priority >= taken.priority:
-            reasons["No preemption victims found for incoming pod"] += 1
-        else:
-            reasons["node(s) have Pods of lower priority, which this scheduler lets run"] += 1
-    return f"preemption: {_told(len(refusals), reasons)}"

@@ -57,6 +57,10 @@ class Loads:
         """The Pods of a namespace that are placed, with their nodes."""
         return (self._placed[uid] for uid in self._by_namespace.get(namespace, ()))
 
+    def on(self, node: str) -> Iterator[tuple[str, Footprint]]:
+        """The Pods of a node, by uid. Looks at all that are placed: for rare questions."""
+        return ((uid, taken) for uid, (where, taken) in self._placed.items() if where == node)
+
     def repelling(self) -> Iterator[tuple[str, Footprint]]:
         """The Pods that want some others kept away."""
         return (self._placed[uid] for uid in self._repelling)

@@ -12,7 +12,8 @@ import msgspec
 from twinstack.api import times
 from twinstack.api.core import Namespace, Node, Pod
 from twinstack.api.errors import StatusError
-from twinstack.api.kinds import NAMESPACES, NODES, PODS
+from twinstack.api.kinds import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from twinstack.api.selectors import LabelSelector
 from twinstack.client.events import EventRecorder
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
@@ -20,11 +21,14 @@ from twinstack.client.workqueue import WorkQueue
 from twinstack.scheduler import claims
 from twinstack.scheduler.decision import Decision, decide, refused_everywhere
 from twinstack.scheduler.loads import Loads
-from twinstack.scheduler.requests import footprint
+from twinstack.scheduler.nominations import Nominations
+from twinstack.scheduler.preemption import Budget, Room
+from twinstack.scheduler.requests import Footprint, footprint
 from twinstack.scheduler.terms import Labels, required_terms
 
 NAME = "default-scheduler"
 CLAIM_PAUSE = 15.0  # seconds until the claims of a Pod that waits for them are read again
+_SCHEDULED = "PodScheduled"
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,8 @@ log = logging.getLogger(__name__)
 class Scheduler:
     """Decides one Pod at a time, on what it has decided before; the bindings are then written side by side.
 
-    A Pod that fits nowhere is tried again when a node changes or a Pod leaves one.
+    A Pod that fits nowhere is tried again when a node changes or a Pod leaves one. If Pods of lower priority are in its
+    way, as few of them as suffice are deleted, and their room is kept for it.
     """
 
     def __init__(self, client: Client, *, name: str = NAME) -> None:
@@ -44,8 +49,10 @@ class Scheduler:
         self._pods = self._informers.of(PODS, field_selector=UNFINISHED)
         self._nodes = self._informers.of(NODES)
         self._namespaces = self._informers.of(NAMESPACES)
+        self._budgets = self._informers.of(POD_DISRUPTION_BUDGETS)
         self._queue = WorkQueue("schedule")
         self._loads = Loads()
+        self._nominations = Nominations()
         self._unschedulable: dict[str, bool] = {}  # Pods that fit nowhere → whether others that come may help them
 
     async def run(self) -> None:
@@ -53,7 +60,9 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informers.run())
             group.create_task(self._events.run())
-            await asyncio.gather(self._pods.synced(), self._nodes.synced(), self._namespaces.synced())
+            await asyncio.gather(
+                *(each.synced() for each in (self._pods, self._nodes, self._namespaces, self._budgets))
+            )
             log.info("scheduling for %d nodes", len(self._nodes.objects))
             self._pods.subscribe(self._pod_changed)
             self._nodes.subscribe(self._node_changed)
@@ -64,12 +73,14 @@ class Scheduler:
         if new is None:
             if old is not None:
                 self._unschedulable.pop(old.key, None)
-                if self._loads.remove(old.metadata.uid):
+                room = self._nominations.remove(old.metadata.uid)
+                if self._loads.remove(old.metadata.uid) or room:
                     self._retry()
             return
         uid = new.metadata.uid
         if new.spec.node_name:
             self._unschedulable.pop(new.key, None)
+            self._nominations.remove(uid)
             if self._loads.node_of(uid) != new.spec.node_name or old is None or _counts_anew(old, new):
                 self._loads.place(uid, new.spec.node_name, footprint(new))
                 self._retry()
@@ -112,19 +123,69 @@ class Scheduler:
         taken = footprint(pod)
         missing = await claims.refusal(self._client, pod) if pod.spec.volumes else None
         if missing is not None and self._nodes.objects:
-            message = refused_everywhere(pod, taken, self._nodes.objects, self._loads, missing)
+            message = refused_everywhere(pod, self._nodes.objects, missing)
             decision = Decision(None, message)
             self._queue.add(key, delay=CLAIM_PAUSE)
         else:
-            decision = decide(pod, taken, self._nodes.objects, self._loads, self._namespace_labels)
+            decision = self._decide(pod, taken)
         if decision.node is None:
             self._unschedulable[key] = _is_sociable(pod)
             self._events.event(pod, "Warning", "FailedScheduling", decision.message)
+            if decision.room is not None:
+                self._nominations.add(pod.metadata.uid, decision.room, taken)
+                await self._refuse(pod, "Unschedulable", decision.message, nominated=decision.room.node)
+                await self._send_away(pod, decision.room)
+                return
+            uid = pod.metadata.uid
+            if not self._nominations.awaits_victims(uid, self._loads) and self._nominations.remove(uid):
+                self._retry()  # the room that was kept does not suffice any more: others may have it
             await self._refuse(pod, "Unschedulable", decision.message)
             return
+        self._nominations.remove(pod.metadata.uid)
         self._loads.place(pod.metadata.uid, decision.node, taken)
         self._retry(sociable=True)
         await self._bind(pod, decision.node)
+
+    def _decide(self, pod: Pod, taken: Footprint) -> Decision:
+        uid = pod.metadata.uid
+        ineligible = ""
+        if self._nominations.awaits_victims(uid, self._loads):
+            ineligible = "not eligible due to a terminating pod on the nominated node."
+        budgets = [
+            Budget(
+                each.metadata.namespace, LabelSelector.from_object(each.spec.selector), each.status.disruptions_allowed
+            )
+            for each in self._budgets.objects.values()
+        ]
+        with self._nominations.reserved(uid, taken.priority, self._loads):
+            nodes = self._nodes.objects
+            return decide(
+                pod, taken, nodes, self._loads, self._namespace_labels, budgets=budgets, ineligible=ineligible
+            )
+
+    async def _send_away(self, pod: Pod, room: Room) -> None:
+        """Delete the victims, gracefully; each is told why, in a condition and an event."""
+        change = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{self._name}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": times.now(),
+        }
+        for victim in [each for each in self._pods.objects.values() if each.metadata.uid in room.victims]:
+            meta = victim.metadata
+            patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [change]}}
+            try:
+                await self._client.patch(PODS, meta.name, meta.namespace, patch, subresource="status")
+                await self._client.delete(PODS, meta.name, meta.namespace, uid=meta.uid)
+            except StatusError as error:
+                if error.code not in (404, 409):
+                    self._nominations.remove(pod.metadata.uid)  # to be chosen anew
+                    raise
+                continue  # gone already
+            told = f"Preempted by pod {pod.metadata.uid} on node {room.node}"
+            self._events.event(victim, "Normal", "Preempted", told)
+            log.info("pod %s has to make room for %s on %s", victim.key, pod.key, room.node)
 
     async def _bind(self, pod: Pod, node: str) -> None:
         meta = pod.metadata
@@ -145,25 +206,24 @@ class Scheduler:
             raise
         self._events.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
 
-    async def _refuse(self, pod: Pod, reason: str, message: str) -> None:
-        """Write condition PodScheduled=False, unless it says so already."""
-        for known in pod.status.conditions:
-            if known.type == "PodScheduled" and (known.status, known.reason, known.message) == (
-                "False",
-                reason,
-                message,
-            ):
-                return
+    async def _refuse(self, pod: Pod, reason: str, message: str, *, nominated: str = "") -> None:
+        """Write condition PodScheduled=False, unless it says so already, and the node that it is to have."""
+        said = [(each.status, each.reason, each.message) for each in pod.status.conditions if each.type == _SCHEDULED]
+        if said == [("False", reason, message)] and not nominated:
+            return
         meta = pod.metadata
         change: dict[str, Any] = {
-            "type": "PodScheduled",
+            "type": _SCHEDULED,
             "status": "False",
             "reason": reason,
             "message": message,
             "lastProbeTime": None,
             "lastTransitionTime": times.now(),
         }
-        patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [change]}}
+        status: dict[str, Any] = {"conditions": [change]}
+        if nominated:
+            status["nominatedNodeName"] = nominated
+        patch = {"metadata": {"uid": meta.uid}, "status": status}
         try:
             self._pods.wrote(await self._client.patch(PODS, meta.name, meta.namespace, patch, subresource="status"))
         except StatusError as error:

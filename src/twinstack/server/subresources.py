@@ -213,6 +213,7 @@ def bind(pod: JSON, binding: JSON) -> JSON:
         if bound.get(field):
             meta[field] = (meta.get(field) or {}) | bound[field]
     status = pod.setdefault("status", {})
+    status.pop("nominatedNodeName", None)
     status["conditions"] = _with_condition(status.get("conditions") or [], "PodScheduled")
     return pod
 

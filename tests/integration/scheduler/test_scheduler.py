@@ -94,8 +94,18 @@ def test_why_a_pod_waits_and_what_frees_it(cluster: Bed) -> None:
             "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports. "
             "preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
         )
-        await client.delete(PODS, "p1", "default", grace_period=0)
-        assert await placed(client, "p3") == names["p1"]
+        await make_pod(client, "p4", container=port, priorityClassName="system-node-critical")
+        told = partial(client.list, EVENTS, "default", field_selector="reason=Preempted")
+        events, _ = await eventually(told, lambda found: bool(found[0]))
+        (gone,) = (event.involved_object.name for event in events)
+        (left,) = {"p1", "p2"} - {gone}
+        victim = await client.get(PODS, gone, "default")
+        assert victim.metadata.deletion_timestamp, "as long as it needs"
+        assert ("DisruptionTarget", "PreemptionByScheduler") in [(c.type, c.reason) for c in victim.status.conditions]
+        await client.delete(PODS, gone, "default", grace_period=0)
+        assert await placed(client, "p4") == names[gone]
+        await client.delete(PODS, left, "default", grace_period=0)
+        assert await placed(client, "p3") == names[left]
 
     run(cluster, scenario)
 

@@ -19,10 +19,13 @@ from twinstack.api.core import (
     Toleration,
 )
 from twinstack.api.meta import Condition, ObjectMeta, OwnerReference
+from twinstack.api.selectors import LabelSelector
 from twinstack.scheduler.decision import Decision, decide
 from twinstack.scheduler.filters import refusal
 from twinstack.scheduler.loads import HIGHEST, Load, Loads
 from twinstack.scheduler.nodes import preference, tolerated
+from twinstack.scheduler.nominations import Nominations
+from twinstack.scheduler.preemption import Budget, Room
 from twinstack.scheduler.quantities import thousandths
 from twinstack.scheduler.requests import Footprint, collide, footprint
 
@@ -277,21 +280,76 @@ def test_the_message_says_whether_others_could_be_sent_away() -> None:
     heavy: dict[str, Any] = {"containers": [container({"cpu": "1"})]}
     loads = Loads()
     loads.place("1", "full", footprint(pod("1", priority=5, **heavy)))
-    loads.place("2", "weak", footprint(pod("2", priority=-1, **heavy)))
-    nodes = [node("full", cpu="1"), node("weak", cpu="1"), node("small", cpu="1m"), node("other", taints=[TAINT])]
+    nodes = [node("full", cpu="1"), node("small", cpu="1m"), node("other", taints=[TAINT])]
     assert choose(pod(**heavy), nodes, loads).message == (
-        f"0/4 nodes are available: 1 {TAINTED}, 3 Insufficient cpu. preemption: 0/4 nodes are available: "
-        "1 No preemption victims found for incoming pod, "
-        "1 node(s) have Pods of lower priority, which this scheduler lets run, "
-        "2 Preemption is not helpful for scheduling."
+        f"0/3 nodes are available: 1 {TAINTED}, 2 Insufficient cpu. preemption: 0/3 nodes are available: "
+        "1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
     )
+    loads.place("2", "weak", footprint(pod("2", priority=-1, **heavy)))
+    nodes.append(node("weak", cpu="1"))
     never = pod(preemption_policy="Never", **heavy)
-    assert choose(never, nodes, loads).message == (
+    assert choose(never, nodes, loads) == Decision(
+        None,
         f"0/4 nodes are available: 1 {TAINTED}, 3 Insufficient cpu. "
-        "preemption: not eligible due to preemptionPolicy=Never."
+        "preemption: not eligible due to preemptionPolicy=Never.",
     )
+    message = f"0/4 nodes are available: 1 {TAINTED}, 3 Insufficient cpu."
+    assert choose(pod(**heavy), nodes, loads) == Decision(None, message, Room("weak", ("2",)))
     loads.remove("2")
     assert (loads["weak"].lowest_priority, loads["full"].lowest_priority) == (HIGHEST, 5)
+
+
+def crowd(loads: Loads, name: str, *pods: tuple[str, int, str]) -> Node:
+    """A node that is full of Pods: their uids, priorities and CPUs."""
+    for uid, priority, cpus in pods:
+        wish = pod(uid, priority=priority, containers=[container({"cpu": cpus})])
+        wish.metadata.labels = {"app": uid}
+        loads.place(uid, name, footprint(wish))
+    return node(name, cpu="4")
+
+
+@pytest.mark.parametrize(
+    ("others", "budgets", "room"),
+    [
+        # The most important victim counts first, then their sum, then the name.
+        ([[("a", 5, "4")], [("b", 3, "2"), ("c", 3, "2")]], [], Room("n1", ("b", "c"))),
+        ([[("a", 3, "2"), ("b", 3, "2")], [("c", 3, "1"), ("d", 3, "3")]], [], Room("n1", ("d",))),
+        ([[("a", 3, "4")], [("b", 3, "4")]], [], Room("n0", ("a",))),
+        # Who can stay does, the more important one first.
+        ([[("a", 1, "1"), ("b", 2, "1")]], [], Room("n0", ("a",))),
+        ([[("a", 1, "1"), ("b", 2, "3")], [("c", 9, "4")]], [], Room("n0", ("b",))),
+        # A budget weighs more than any priority, on a node and among nodes.
+        ([[("a", 1, "1"), ("b", 2, "1")]], ["a"], Room("n0", ("b",))),
+        ([[("a", 1, "4")], [("b", 5, "4")]], ["a"], Room("n1", ("b",))),
+    ],
+)
+def test_who_makes_room(others: list[list[tuple[str, int, str]]], budgets: list[str], room: Room | None) -> None:
+    loads = Loads()
+    nodes = {f"n{i}": crowd(loads, f"n{i}", *pods) for i, pods in enumerate(others)}
+    before = {name: (dict(loads[name].resources), dict(loads[name].priorities)) for name in nodes}
+    wish = pod("w", priority=7, containers=[container({"cpu": "3"})])
+    kept = [Budget("", LabelSelector.from_labels({"app": app}), 0) for app in budgets]
+    decision = decide(wish, footprint(wish), nodes, loads, lambda namespace: {}, budgets=kept)
+    assert decision.room == room
+    assert {name: (dict(loads[name].resources), dict(loads[name].priorities)) for name in nodes} == before
+
+
+def test_room_is_kept_until_the_victims_are_gone() -> None:
+    loads, kept = Loads(), Nominations()
+    offers = {"n1": crowd(loads, "n1", ("a", 1, "4"))}
+    wish, other = (
+        pod(name, priority=rank, containers=[container({"cpu": "3"})]) for name, rank in (("w", 7), ("o", 6))
+    )
+    kept.add("uid-w", Room("n1", ("a",)), footprint(wish))
+    assert kept.awaits_victims("uid-w", loads)
+    loads.remove("a")
+    assert not kept.awaits_victims("uid-w", loads)
+    for asking, found in ((other, None), (wish, "n1")):
+        taken = footprint(asking)
+        with kept.reserved(asking.metadata.uid, taken.priority, loads):
+            assert decide(asking, taken, offers, loads, lambda namespace: {}).node == found
+    assert loads["n1"].pods == 0
+    assert (kept.remove("uid-w"), kept.remove("uid-w")) == (True, False)
 
 
 def test_the_choice() -> None:
