@@ -184,9 +184,10 @@ def _value(
 
 
 def amount(pod: core.Pod, default: str, selector: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
-    """The value of a resourceFieldRef. Raises ConfigError."""
+    """The value of a resourceFieldRef; a limit that is not set is the pod's, or the node's. Raises ConfigError."""
+    whole = (pod.spec.resources or {}).get("limits") or {}
     try:
-        return resources.field(pod.all_containers, default, selector, allocatable)
+        return resources.field(pod.all_containers, default, selector, {**allocatable, **whole})
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

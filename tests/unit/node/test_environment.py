@@ -160,6 +160,8 @@ def test_amounts_of_resources() -> None:
     for resource, container in (("limits", "b"), ("usage.cpu", "b"), ("limits.cpu", "none")):
         with pytest.raises(ConfigError):
             value(resource, container)
+    of.spec.resources = {"limits": {"cpu": "3"}}
+    assert (value("limits.cpu", "a"), value("limits.memory", "a", "1Gi")) == ("3", "8")  # the pod's, the node's
 
 
 def test_the_hosts_file_has_every_address() -> None:
