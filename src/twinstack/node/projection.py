@@ -68,8 +68,8 @@ def token_wish(wish: JSON) -> TokenWish:
     return TokenWish(wish.get("audience") or "", int(wish.get("expirationSeconds") or 3600))
 
 
-def shows_metadata(volume: JSON) -> bool:
-    """Whether a change of the pod's labels or annotations can change it."""
+def shows_pod(volume: JSON) -> bool:
+    """Whether a change of the pod's labels, annotations or resources can change it."""
     return any(kind == "downwardAPI" for kind, _ in _parts(volume))
 
 

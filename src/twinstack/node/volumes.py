@@ -10,9 +10,9 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -59,6 +59,19 @@ class _Token:
         self.renew_at = renew_at
 
 
+class _Shown(NamedTuple):
+    """What of a pod its downward API volumes can show, and that can change."""
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    resources: Sequence[Mapping[str, Any]]
+
+
+def _shown(pod: core.Pod) -> _Shown:
+    containers = pod.spec.init_containers + pod.spec.containers
+    return _Shown(pod.metadata.labels, pod.metadata.annotations, [each.resources for each in containers])
+
+
 class Volumes:
     """The volumes of one pod. `period`: in how many seconds changes of objects are shown."""
 
@@ -71,7 +84,7 @@ class Volumes:
         self._period = period
         self._allocatable = allocatable
         self._tokens: dict[TokenWish, _Token] = {}
-        self._shown: tuple[dict[str, str], dict[str, str]] | None = None  # the labels and annotations in files
+        self._shown: _Shown | None = None
         self.look_at: float | None = None  # when `refresh` is due, Unix seconds; None: never
 
     async def prepare(self, pod: core.Pod, addresses: Addresses) -> None:
@@ -83,8 +96,7 @@ class Volumes:
         """Whether files may have to change now."""
         if self._shown is None:
             return False
-        renamed = (pod.metadata.labels, pod.metadata.annotations) != self._shown
-        if renamed and any(projection.shows_metadata(volume) for volume in pod.spec.volumes):
+        if _shown(pod) != self._shown and any(projection.shows_pod(volume) for volume in pod.spec.volumes):
             return True
         return self.look_at is not None and time.time() >= self.look_at
 
@@ -110,7 +122,7 @@ class Volumes:
                     problems.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
             elif fresh:
                 _make_empty(path, volume.get("emptyDir") or {}, group)
-        self._shown = (dict(pod.metadata.labels), dict(pod.metadata.annotations))
+        self._shown = _shown(pod)
         times = [token.renew_at for token in self._tokens.values()]
         if changing or problems:
             times.append(time.time() + self._period * random.uniform(0.7, 1.0))  # not all pods at once

@@ -84,9 +84,9 @@ class PodWorker:
         if first:
             self._admit(pod)
             self._tell_ignored(pod)
+        pod = self._resizer.allocate(pod)
         if self._volumes.is_stale(pod) or (first and self._view(pod).sandbox_since):
             await self._refresh_volumes(pod)
-        pod = self._resizer.allocate(pod)
         self._starter.begin_look()
         plan = Plan()
         for _ in range(STEPS):

@@ -174,7 +174,12 @@ def test_resources_wait_for_room(machine: Machine) -> None:
     node = machine.do(lambda client: client.get(NODES, NODE))
     cpus = int(quantity(node.status.allocatable["cpu"]) * 1000)
     machine.create("other", shell(LOOP, resources={"requests": {"cpu": f"{cpus - 200}m"}}))
-    machine.create("waits", shell(LOOP, resources={"requests": {"cpu": "100m"}}))
+    told = "trap 'exit 0' TERM; while :; do echo has $(cat /d/cpu); sleep 0.2; done"
+    mounts = [{"name": "d", "mountPath": "/d"}]
+    field = {"containerName": "c", "resource": "requests.cpu", "divisor": "1m"}
+    volume = {"name": "d", "downwardAPI": {"items": [{"path": "cpu", "resourceFieldRef": field}]}}
+    small = {"requests": {"cpu": "100m"}}
+    machine.create("waits", shell(told, resources=small, volumeMounts=mounts), volumes=[volume])
     for name in ("other", "waits"):
         machine.pod(name, is_running, "running")
     resized(machine, "waits", c={"requests": {"cpu": "300m"}})
@@ -190,6 +195,7 @@ def test_resources_wait_for_room(machine: Machine) -> None:
     pod = machine.pod(
         "waits", lambda pod: pod.status.container_statuses[0].allocated_resources == {"cpu": "300m"}, "room"
     )
+    assert "has 100" in machine.logged("waits", "has 300")
     machine.end("waits")
 
 

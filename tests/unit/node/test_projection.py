@@ -6,7 +6,7 @@ import pytest
 from tests.unit.node.building import pod
 
 from twinstack.node.environment import Addresses, ConfigError, Source
-from twinstack.node.projection import Content, Facts, TokenWish, check_path, files, shows_metadata, sources, tokens
+from twinstack.node.projection import Content, Facts, TokenWish, check_path, files, shows_pod, sources, tokens
 from twinstack.node.sources import Data
 
 CONFIG, SECRET = Source("configMap", "m"), Source("secret", "s")
@@ -97,8 +97,8 @@ def test_several_sources_in_one_volume() -> None:
     }
     assert sources(volume) == {CONFIG, SECRET}
     assert tokens(volume) == {TokenWish("", 3600), TokenWish("other", 600)}
-    assert shows_metadata(volume)
-    assert not shows_metadata({"configMap": {"name": "m"}})
+    assert shows_pod(volume)
+    assert not shows_pod({"configMap": {"name": "m"}})
     assert sources({"emptyDir": {}}) == set()
 
 
