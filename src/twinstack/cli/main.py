@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from twinstack import __version__
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"twinstack: no command {word!r}{_suggestion(word)}; `twinstack --help` lists them", file=sys.stderr)
         return USAGE_ERROR
     try:
-        return _run(word, command, arguments[len(word.split()) :])
+        module = _load(command.module) if argv is None else importlib.import_module(command.module)
+        return _run(word, command, module, arguments[len(word.split()) :])
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -46,11 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(word: str, command: Command, arguments: list[str]) -> int:
-    gc.disable()  # modules stay, and looking for garbage among them takes a tenth of the time to load them
-    module = importlib.import_module(command.module)
-    gc.freeze()
-    gc.enable()
+def _load(name: str) -> ModuleType:
+    """Modules stay, and looking for garbage among them takes a tenth of the time to load them."""
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _run(word: str, command: Command, module: ModuleType, arguments: list[str]) -> int:
     parser = _Parser(
         prog=f"twinstack {word}", description=module.__doc__, allow_abbrev=False, formatter_class=_HelpFormatter
     )
