@@ -1,7 +1,8 @@
 """HTTP to a registry: connections of both families, TLS, redirects. Blocks; works in a thread.
 
-A request goes to the first address that answers. Names are looked up with a limit, because a machine without a network
-would wait for its resolver half a minute.
+A request goes to the first address that answers, of the registry or of the proxy that the environment names
+(`proxies`). Names are looked up with a limit, because a machine without a network would wait for its resolver half a
+minute.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import os
 import queue
 import socket
 import ssl
@@ -17,6 +19,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from twinstack.node.images import proxies
 from twinstack.node.images.access import Access
 from twinstack.node.images.errors import ImageError
 
@@ -106,9 +109,13 @@ class Client:
         if parts.scheme == "http" and host not in self._plain and not self.may_be_plain(host):
             raise ImageError(f'Get "{url}": {host} is neither on loopback nor among the insecure registries')
         plain = parts.scheme == "http"
+        proxy = _proxy(host, plain=True) if plain else None
+        sent = {"User-Agent": "twinstack", **headers}
+        if proxy is not None and proxy.authorization:
+            sent["Proxy-Authorization"] = proxy.authorization
         connection = self._connection(url, host, plain=plain)
         try:
-            connection.request(method, path, body=body, headers={"User-Agent": "twinstack", **headers})
+            connection.request(method, path if proxy is None else url, body=body, headers=sent)
             return Answer(url, connection, connection.getresponse())
         except ssl.SSLError as error:
             connection.close()
@@ -120,7 +127,15 @@ class Client:
     def _connection(self, url: str, host: str, *, plain: bool) -> http.client.HTTPConnection:
         """Connected, with TLS unless `plain`."""
         name, port = _split(host)
-        raw = _dial(url, name, port or (80 if plain else 443))
+        port = port or (80 if plain else 443)
+        proxy = _proxy(host, plain=plain)
+        raw = _dial(url, name, port) if proxy is None else _dial(url, proxy.host, proxy.port)
+        if proxy is not None and not plain:
+            try:
+                proxies.tunnel(raw, proxy, name, port)
+            except (OSError, ImageError) as error:
+                raw.close()
+                raise Unreachable(f'Get "{url}": {_text(error)}') from None
         connection = http.client.HTTPConnection(host, timeout=ANSWER)
         if plain:
             connection.sock = raw
@@ -171,6 +186,11 @@ class Client:
 
 class NoTLS(ImageError):
     """The handshake failed."""
+
+
+def _proxy(host: str, *, plain: bool) -> proxies.Proxy | None:
+    name, port = _split(host)
+    return proxies.find(os.environ, "http" if plain else "https", name, port or (80 if plain else 443))
 
 
 def _dial(url: str, name: str, port: int) -> socket.socket:

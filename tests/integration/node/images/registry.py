@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
@@ -74,6 +76,54 @@ def running(host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> I
         registry.shutdown()
         thread.join()
         registry.server_close()
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Connects whoever asks by CONNECT to one port of loopback, whatever the name; `asked` holds the requests."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Tunnel)
+        self.port = port
+        self.asked: list[str] = []
+        self.refusal = ""
+
+
+class _Tunnel(socketserver.StreamRequestHandler):
+    server: Proxy
+
+    def handle(self) -> None:
+        words = self.rfile.readline().decode()
+        headers = list(iter(self.rfile.readline, b"\r\n"))
+        self.server.asked.append(words.strip())
+        if self.server.refusal or b"Proxy-Authorization: Basic bWU6cHc=\r\n" not in headers:
+            self.wfile.write(f"HTTP/1.1 {self.server.refusal or '407 Who are you'}\r\n\r\n".encode())
+            return
+        with socket.create_connection(("127.0.0.1", self.server.port)) as other:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=_copy, args=(other, self.connection))
+            back.start()
+            _copy(self.connection, other)
+            back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def proxying(port: int) -> Iterator[Proxy]:
+    with Proxy(port) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.node.images.registry import BASIC, PASSWORD, TOKEN, USER, Registry, running
+from tests.integration.node.images.registry import BASIC, PASSWORD, TOKEN, USER, Registry, proxying, running
 from tests.unit.node.images.making import FILE, INDEX, Made, encode, sha256, tar
 
 from twinstack.ip import Address
@@ -51,9 +51,9 @@ def authority() -> CertificateAuthority:
     return CertificateAuthority.create("tests")
 
 
-def server_context(authority: CertificateAuthority, directory: Path) -> ssl.SSLContext:
+def server_context(authority: CertificateAuthority, directory: Path, name: str = "localhost") -> ssl.SSLContext:
     loopback = [Address.parse("127.0.0.1"), Address.parse("::1")]
-    certificate, key = authority.issue("registry", [], ["localhost"], loopback, server=True)
+    certificate, key = authority.issue("registry", [], [name], loopback, server=True)
     (directory / "crt").write_bytes(certificate)
     (directory / "key").write_bytes(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -98,6 +98,29 @@ def test_of_both_families_with_tls_and_without(
         assert pull(store, found.reference, access=access) == found
         assert len(registry.asked("/blobs/")) == 5  # the configuration, and no layer that is there
         assert os.listdir(store.root / "staging") == []
+
+
+def test_by_way_of_a_proxy(
+    store: ImageStore,
+    tmp_path: Path,
+    made: Made,
+    authority: CertificateAuthority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / "certs.d" / "registry.test"
+    place.mkdir(parents=True)
+    (place / "ca.crt").write_bytes(authority.certificate_pem)
+    context = server_context(authority, tmp_path, "registry.test")
+    with running("127.0.0.1", context) as registry, proxying(registry.server_address[1]) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw@127.0.0.1:{proxy.server_address[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        registry.push(made, "app", "1")
+        assert pull(store, "registry.test/app:1", access=Access(tmp_path / "certs.d")).names == ("registry.test/app:1",)
+        assert set(proxy.asked) == {"CONNECT registry.test:443 HTTP/1.1"}
+        proxy.refusal = "403 Not you"
+        assert "proxyconnect tcp: 127.0.0.1:" in failure(store, "registry.test/app:2")
+        assert pull(store, f"{registry.name}/app:1", access=Access(insecure=(registry.name,))).names  # on loopback
 
 
 def test_a_certificate_of_nobody(
