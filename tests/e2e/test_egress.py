@@ -35,7 +35,12 @@ def ask(kind, address, port):
         s.settimeout(float(sys.argv[2]))
         try:
             s.connect((address, port))
-            s.send(b"hello")
+            if kind is socket.SOCK_STREAM:
+                s.settimeout(30)
+                s.sendall(bytes(3_000_000))  # in segments as long as they may be
+                s.shutdown(socket.SHUT_WR)
+            else:
+                s.send(b"hello")
             return s.recv(200).decode()
         except OSError as error:
             return type(error).__name__
@@ -106,7 +111,8 @@ def _stream(server: socket.socket) -> None:
         except OSError:
             return
         with connection:
-            connection.recv(100)
+            while connection.recv(1 << 18):
+                pass
             connection.sendall(peer[0].encode())
 
 
