@@ -30,6 +30,7 @@ from twinstack.node.runtime.base import (
     Security,
     StartError,
 )
+from twinstack.node.runtime.engine import Engine
 from twinstack.node.runtime.oci import OCIRuntime
 from twinstack.node.runtime.records import Layout
 
@@ -345,6 +346,27 @@ def test_read_only_all_the_way_down(tmp_path: Path, network: Path, shared: Path)
         assert await bench.output(script, ROOT, inside._replace(recursive_read_only=True)) == ["top", "below"]
 
     with_bench(tmp_path / "root", network, work)
+
+
+def test_who_ends_at_once_is_cleared_away_when_the_runtime_is_done(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, known = Engine.start, []
+
+    def slowly(engine: Engine, identity: str) -> None:
+        start(engine, identity)
+        time.sleep(0.3)  # in which it ends
+        known.append(engine.knows(identity))
+
+    monkeypatch.setattr(Engine, "start", slowly)
+
+    async def work(bench: Bench) -> None:
+        key = await bench.start("short", "true")
+        await bench.runtime.wait(key)
+        assert bench.state(key).exit_code == 0
+        assert known == [True]
+
+    with_bench(tmp_path, network, work)
 
 
 def test_an_image_that_is_not_here(tmp_path: Path) -> None:

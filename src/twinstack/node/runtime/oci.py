@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ class OCIRuntime:
         self._first: dict[ContainerKey, processes.Process] = {}
         self._watched: dict[ContainerKey, int] = {}  # pidfd of conmon
         self._ended: dict[ContainerKey, asyncio.Event] = {}
+        self._begun: dict[ContainerKey, asyncio.Event] = {}  # those that the runtime is letting run, until it has
         self._clearing: dict[ContainerKey, asyncio.Task[None]] = {}
         self._starts = asyncio.Semaphore(CONCURRENT_STARTS)
         self._rotation: asyncio.TimerHandle | None = None
@@ -235,7 +235,7 @@ class OCIRuntime:
             try:
                 running = await self._make(directory, lock)
                 self._watch(key, running.monitor)
-                await asyncio.to_thread(self._engine.start, key.id)
+                await self._let_run(key)
             except (StartError, RuntimeFailure, TimeoutError, OSError) as error:
                 text = str(error) or f"it was not ready to run within {PATIENCE:.0f} s"
                 await self._give_up(directory, text)
@@ -311,6 +311,15 @@ class OCIRuntime:
         directory = self._layout.container(key)
         return attachment.connect(directory.path, self._first.get(key), stdin=stdin, logged=directory.last_output)
 
+    async def _let_run(self, key: ContainerKey) -> None:
+        """One that has ended at once is not cleared away before the runtime is done with it. Raises RuntimeFailure."""
+        begun = self._begun[key] = asyncio.Event()
+        try:
+            await asyncio.to_thread(self._engine.start, key.id)
+        finally:
+            del self._begun[key]
+            begun.set()
+
     async def _make(self, directory: ContainerDirectory, lock: int) -> Running:
         """Have the container made by the runtime, and note who is in it. Raises StartError, TimeoutError, OSError."""
         key = directory.key
@@ -331,6 +340,8 @@ class OCIRuntime:
         key = directory.key
         if key in self._watched:
             self._unwatch(key)
+        if key in self._clearing:
+            await asyncio.shield(self._clearing[key])
         await asyncio.to_thread(adoption.clear, self._engine, self._layout, directory)
         end = directory.write_exit(START_FAILED, "StartError", text)
         self._put(_exited(self._pods[key.pod_uid][key], directory, end))
@@ -378,12 +389,14 @@ class OCIRuntime:
 
     def _clear(self, directory: ContainerDirectory) -> None:
         """Let the runtime forget an exited container; its records and its log stay."""
-        work = asyncio.to_thread(adoption.clear, self._engine, self._layout, directory)
-        self._clearing[directory.key] = asyncio.get_running_loop().create_task(self._guarded(directory.key, work))
+        self._clearing[directory.key] = asyncio.get_running_loop().create_task(self._clear_guarded(directory))
 
-    async def _guarded(self, key: ContainerKey, work: Coroutine[Any, Any, None]) -> None:
+    async def _clear_guarded(self, directory: ContainerDirectory) -> None:
+        key = directory.key
         try:
-            await work
+            if key in self._begun:
+                await self._begun[key].wait()
+            await asyncio.to_thread(adoption.clear, self._engine, self._layout, directory)
         except (OSError, RuntimeFailure) as error:
             log.warning("what is left of container %s of pod %s: %s", key.name, key.pod_uid, error)  # again at the end
         finally:
