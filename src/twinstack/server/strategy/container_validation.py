@@ -14,6 +14,7 @@ from twinstack.api.errors import (
     invalid,
     not_supported,
     required,
+    too_many,
 )
 from twinstack.api.validation import dns_label, each, port_name, port_number
 from twinstack.server.strategy.capabilities import privileged_allowed
@@ -30,6 +31,8 @@ _PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 _RECURSIVE = ("Disabled", "Enabled", "IfPossible")
 _RESIZED, _RESIZE_POLICIES = ("cpu", "memory"), ("NotRequired", "RestartContainer")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_RESTARTS, _CODE_OPERATORS = ("Always", "Never", "OnFailure"), ("In", "NotIn")
+_MOST_RULES, _MOST_CODES = 20, 255  # restart rules of a container, exit codes of a rule
 _ONLY_SIDECARS = "may not be set for init containers without restartPolicy=Always"
 _MAX_ID = 2**31 - 1
 
@@ -81,8 +84,7 @@ def _regular_errors(containers: Sequence[JSON], volumes: Collection[str], grace:
             errors.append(duplicate(f"{at}.name", name))
         names.add(name)
         errors += _running_errors(container, grace, at)
-        if "restartPolicy" in container:
-            errors.append(forbidden_field(f"{at}.restartPolicy", "may not be set for non-init containers"))
+        errors += _restart_errors(container, at)
     return errors + _host_port_errors(containers, field)
 
 
@@ -92,8 +94,7 @@ def _init_errors(
     at, name = f"{field}[{index}]", container.get("name", "")
     errors = common_errors(container, volumes, at)
     policy = container.get("restartPolicy")
-    if policy is not None and policy != "Always":
-        errors.append(not_supported(f"{at}.restartPolicy", policy, ("Always",)))
+    errors += _restart_errors(container, at)
     if name in names:
         errors.append(duplicate(f"{at}.name", name))
     elif name:
@@ -103,6 +104,31 @@ def _init_errors(
         return errors + _running_errors(container, grace, at)
     forbidden = [name for name in ("lifecycle", *_PROBES) if name in container]
     return errors + [forbidden_field(f"{at}.{name}", _ONLY_SIDECARS) for name in forbidden]
+
+
+def _restart_errors(container: JSON, field: str) -> list[FieldError]:
+    """A container's own restartPolicy, and its rules by exit codes (KEP-5307)."""
+    errors: list[FieldError] = []
+    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or []
+    if policy is not None and policy not in _RESTARTS:
+        errors.append(not_supported(f"{field}.restartPolicy", policy, _RESTARTS))
+    if rules and policy is None:
+        errors.append(required(f"{field}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+    if len(rules) > _MOST_RULES:
+        errors.append(too_many(f"{field}.restartPolicyRules", len(rules), _MOST_RULES))
+    for i, rule in enumerate(rules):
+        at, action, codes = f"{field}.restartPolicyRules[{i}]", rule.get("action", ""), rule.get("exitCodes")
+        if action != "Restart":
+            errors.append(not_supported(f"{at}.action", action, ("Restart",)))
+        if codes is None:
+            errors.append(required(f"{at}.exitCodes", "must be specified"))
+            continue
+        operator, values = codes.get("operator", ""), codes.get("values") or []
+        if operator not in _CODE_OPERATORS:
+            errors.append(not_supported(f"{at}.exitCodes.operator", operator, _CODE_OPERATORS))
+        if len(values) > _MOST_CODES:
+            errors.append(too_many(f"{at}.exitCodes.values", len(values), _MOST_CODES))
+    return errors
 
 
 def _running_errors(container: JSON, grace: int, field: str) -> list[FieldError]:

@@ -419,3 +419,32 @@ def test_a_hook_sleeps_within_the_grace_period() -> None:
         made(containers=sleeping(31))
     detail = "must be non-negative and less than terminationGracePeriodSeconds (30)"
     assert f"lifecycle.preStop.sleep: Invalid value: 31: {detail}" in caught.value.message
+
+
+RESTART: JSON = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+def test_a_restart_policy_of_a_container(kind: str) -> None:
+    def having(**fields: Any) -> JSON:
+        return made(**({"containers": [CONTAINER]} | {kind: [CONTAINER | {"name": "r"} | fields]}))
+
+    for policy in ("Always", "OnFailure", "Never"):
+        spec = having(restartPolicy=policy, restartPolicyRules=[RESTART])["spec"]
+        assert spec[kind][0]["restartPolicyRules"] == [RESTART]
+    for fields, text in (
+        (
+            {"restartPolicy": "Once"},
+            'Policy: Unsupported value: "Once": supported values: "Always", "Never", "OnFailure"',
+        ),
+        ({"restartPolicyRules": [RESTART]}, "Policy: Required value: must specify restartPolicy when restart rules"),
+        ({"restartPolicyRules": [RESTART] * 21}, "PolicyRules: Too many: 21: must have at most 20 items"),
+        (
+            {"restartPolicyRules": [{"action": "Restart"}]},
+            "PolicyRules[0].exitCodes: Required value: must be specified",
+        ),
+        ({"restartPolicyRules": [RESTART | {"action": "Stop"}]}, 'PolicyRules[0].action: Unsupported value: "Stop"'),
+    ):
+        with pytest.raises(StatusError) as caught:
+            having(**({"restartPolicy": "Never"} if "Required value: must specify" not in text else {}) | fields)
+        assert f"spec.{kind}[0].restart{text}" in caught.value.message
