@@ -70,10 +70,12 @@ class ResourceQuotaStrategy(Strategy):
 def _scopes_errors(scopes: Sequence[str], hard: JSON) -> list[FieldError]:
     field = "spec.scopes"
     errors: list[FieldError] = []
+    unsupported = invalid(field, scopes, "unsupported scope")  # they show all scopes: once is enough
+    misapplied = invalid(field, scopes, "unsupported scope applied to resource")
     for scope in scopes:
         if scope not in _SCOPES:
-            errors.append(invalid(field, scopes, "unsupported scope"))
-        errors += [invalid(field, scopes, "unsupported scope applied to resource")] * _misapplied(scope, hard)
+            errors.append(unsupported)
+        errors += [misapplied] * _misapplied(scope, hard)
     if any(pair <= set(scopes) for pair in _EXCLUSIVE):
         errors.append(invalid(field, scopes, "conflicting scopes"))
     return errors
@@ -90,11 +92,11 @@ def _selector_errors(selector: JSON, hard: JSON) -> list[FieldError]:
     errors: list[FieldError] = []
     listed: list[JSON] = selector.get("matchExpressions") or []
     shown = [_as_shown(entry) for entry in listed]
+    misapplied = invalid(field, {"MatchExpressions": shown}, "unsupported scope applied to resource")
     for entry in listed:
         scope = entry.get("scopeName", "")
         if scope not in _SCOPES:
             errors.append(invalid(f"{field}.scopeName", scope, "unsupported scope"))
-        misapplied = invalid(field, {"MatchExpressions": shown}, "unsupported scope applied to resource")
         errors += [misapplied] * _misapplied(scope, hard)
         errors += _operator_errors(entry, scope, field)
     if any(pair <= {entry.get("scopeName") for entry in listed} for pair in _EXCLUSIVE):
