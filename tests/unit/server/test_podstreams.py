@@ -9,8 +9,8 @@ import pytest
 from twinstack.api.errors import StatusError
 from twinstack.api.resources import resource
 from twinstack.server.http.targets import parse_query
-from twinstack.server.messages import Request, Route, UserInfo
-from twinstack.server.podstreams import kubelet_target, upgrade_headers, wants_upgrade
+from twinstack.server.messages import Request, Route, UserInfo, wants_upgrade
+from twinstack.server.podstreams import kubelet_target, upgrade_headers
 
 POD: dict[str, Any] = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c"}]}}
 TWO: dict[str, Any] = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}
