@@ -13,6 +13,8 @@ from twinstack.server.versions import Version, View
 
 QUEUE_BYTES = 8 << 20  # a reader this far behind is let go; it resumes from its last revision
 _CONGESTED_BYTES = 64 << 10  # then frames wait here, shared, instead of in the connection, copied
+_CROWD = 16  # watchers: to so many, changes in quick succession are written together
+_CROWD_PAUSE = 0.002  # seconds from one writing to a crowd to the next
 
 
 class Change(NamedTuple):
@@ -68,18 +70,15 @@ class Watcher:
 
     def flush(self) -> None:
         """Write all frames at once, if the connection takes them."""
-        writer = self._writer
-        if writer is None or not self._frames or self._congested:
+        writer, frames = self._writer, self._frames
+        if writer is None or not frames or self._congested:
             return
         if writer.pending() > _CONGESTED_BYTES:
             self._congested = True
             self._wake()
-        else:
-            self._write(writer)
-
-    def _write(self, writer: StreamWriter) -> None:
-        data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
-        self._frames = []
+            return
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        frames.clear()
         self._size = 0
         writer.write(data)
 
@@ -101,8 +100,7 @@ class Watcher:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if draining is not None and draining.done() and self._writer is not None:
                 self._congested = False
-                if self._frames:
-                    self._write(self._writer)
+                self.flush()
         finally:
             self._trouble = None
             if draining is not None:
@@ -129,6 +127,7 @@ class WatchGroups:
         self._by_pin: dict[tuple[View, str], dict[str, list[_Group]]] = {}  # one value of a field only
         self._others: list[_Group] = []
         self._dirty: set[Watcher] = set()
+        self._paused_until = 0.0  # by the loop's clock
 
     def __len__(self) -> int:
         return sum(len(group.watchers) for group in self._groups.values())
@@ -162,7 +161,7 @@ class WatchGroups:
             self._unpin(selection.view, *selection.pin)
 
     def dispatch(self, change: Change) -> None:
-        """Queue the change's frames; they are written in the loop's next turn."""
+        """Queue the change's frames; they are written in the loop's next turn, or right after the pause of a crowd."""
         if not self._groups:
             return
         frames = FrameCache(change)
@@ -203,13 +202,21 @@ class WatchGroups:
                 yield from groups.get(value, ())
 
     def _flush_soon(self) -> None:
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
+        if self._dirty:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._paused_until:
+            loop.call_at(self._paused_until, self._flush)
+        else:
+            loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """One write a watcher costs more than its bytes: a crowd is not written to again for a moment."""
         dirty, self._dirty = self._dirty, set()
         for watcher in dirty:
             watcher.flush()
+        if len(dirty) >= _CROWD:
+            self._paused_until = asyncio.get_running_loop().time() + _CROWD_PAUSE
 
 
 def transition(selection: Selection, change: Change) -> str | None:

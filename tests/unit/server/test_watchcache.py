@@ -242,6 +242,40 @@ def test_one_rendering_for_all_watchers(monkeypatch: pytest.MonkeyPatch) -> None
     run(main)
 
 
+@pytest.mark.parametrize(("count", "pause", "written"), [(16, 3600, 1), (15, 3600, 2), (16, 0, 2)])
+def test_a_crowd_is_not_written_to_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, count: int, pause: float, written: int
+) -> None:
+    monkeypatch.setattr(watchers, "_CROWD_PAUSE", pause)
+
+    async def main() -> None:
+        timeline = Timeline()
+        connections = [follow(timeline, Selection(VIEW)) for _ in range(count)]
+        timeline.change("a", {})
+        await asyncio.sleep(0)
+        assert {connection.writes for connection in connections} == {1}
+        timeline.change("b", {})
+        await asyncio.sleep(0)
+        assert {connection.writes for connection in connections} == {written}
+
+    run(main)
+
+
+def test_a_crowd_is_told_all_in_order() -> None:
+    async def main() -> None:
+        timeline = Timeline()
+        connections = [follow(timeline, Selection(VIEW)) for _ in range(20)]
+        for number in range(100):
+            timeline.change(f"p{number}", {})
+            await asyncio.sleep(0)
+        while any(len(events(connection)) < 100 for connection in connections):
+            await asyncio.sleep(0.001)
+        for connection in connections:
+            assert [obj["metadata"]["name"] for _, obj in events(connection)] == [f"p{n}" for n in range(100)]
+
+    run(main)
+
+
 def test_a_slow_reader_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "QUEUE_BYTES", 2000)
 

@@ -182,15 +182,18 @@ class TLSWire(asyncio.BufferedProtocol):
     # --- the wire above
 
     def write(self, data: bytes) -> None:
-        if self._tcp.is_closing():
+        tcp = self._tcp
+        if tcp.is_closing():
             return
-        written = self._tls.write(data if len(data) <= _PORTION else data[:_PORTION])
-        self._tcp.write(self._outgoing.read())
-        if written < len(data):
-            view = memoryview(data)
-            while written < len(data):
-                written += self._tls.write(view[written : written + _PORTION])
-                self._tcp.write(self._outgoing.read())
+        if len(data) <= _PORTION:
+            self._tls.write(data)
+            tcp.write(self._outgoing.read())
+            return
+        view = memoryview(data)
+        written = 0
+        while written < len(data):
+            written += self._tls.write(view[written : written + _PORTION])
+            tcp.write(self._outgoing.read())
 
     def _flush(self) -> None:
         data = self._outgoing.read()
