@@ -6,12 +6,11 @@ client shuts its side. The answer is the digit of the exit code and what the exe
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twinstack.node.cni import plugin
@@ -23,47 +22,63 @@ _BACKLOG = 128
 _PAUSE = 1.0  # seconds, after a connection could not be taken
 
 log = logging.getLogger(__name__)
-_workers = ThreadPoolExecutor(THREADS, thread_name_prefix="cni")  # no thread before the first call
 
 
 class Service:
-    """Takes calls while the loop runs, until it is closed. A call is one thread's from its first byte to its last."""
+    """Takes calls until it is closed. A call is one thread's from being taken to its answer.
+
+    Of the threads one at least waits for the next call, up to THREADS of them: a call that were handed from a thread
+    to another would wait for both.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.TimerHandle | None = None
-        self._resume()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._threads = 0
+        self._waiting = 0
+        with self._lock:
+            self._start()
 
     def close(self) -> None:
         """Calls that have been taken are answered still."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        self._closed.set()
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits; the last one closes it
 
-    def _resume(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._listener, self._take)
+    def _start(self) -> None:
+        self._threads += 1
+        self._waiting += 1
+        threading.Thread(target=self._work, name=f"cni-{self._threads}").start()
 
-    def _take(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor is left
-            log.error("could not take a call: %s", error)
-            self._loop.remove_reader(self._listener)
-            self._pause = self._loop.call_later(_PAUSE, self._resume)
-            return
-        _workers.submit(_serve, connection)
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:  # closed, or no descriptor is left
+                if not self._closed.is_set():
+                    log.error("could not take a call: %s", error)
+                self._closed.wait(_PAUSE)
+                continue
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting and self._threads < THREADS:
+                    self._start()
+            _serve(connection)
+            with self._lock:
+                self._waiting += 1
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._listener.close()
 
 
 def listen(path: Path) -> Service:
     """Listen at `path`, for root alone. Raises OSError; FileExistsError when somebody listens there."""
     path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     _clear(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
