@@ -46,9 +46,9 @@ class Service:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits; the last one closes it
 
     def _start(self) -> None:
+        threading.Thread(target=self._work, name=f"cni-{self._threads}").start()
         self._threads += 1
         self._waiting += 1
-        threading.Thread(target=self._work, name=f"cni-{self._threads}").start()
 
     def _work(self) -> None:
         while not self._closed.is_set():
@@ -64,7 +64,10 @@ class Service:
             with self._lock:
                 self._waiting -= 1
                 if not self._waiting and self._threads < THREADS:
-                    self._start()
+                    try:
+                        self._start()
+                    except RuntimeError as error:  # no more threads: calls wait for this one
+                        log.warning("calls will wait for each other: %s", error)
             _serve(connection)
             with self._lock:
                 self._waiting += 1
