@@ -127,7 +127,9 @@ def _connect(switch: netlink.NetlinkSocket, path: Path, index: int) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         peer = links.Peer(descriptor, "eth0", _ETH0)
-        pair = links.veth(f"node{index}", peer, index=port, master=_BRIDGE, segment=links.LONGEST_SEGMENT)
+        knows = links.read_link(switch.get(*links.link(_BRIDGE))).segment is not None
+        segment = links.LONGEST_SEGMENT if knows else None
+        pair = links.veth(f"node{index}", peer, index=port, master=_BRIDGE, segment=segment)
         switch.request([pair])
     finally:
         os.close(descriptor)

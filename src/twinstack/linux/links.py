@@ -27,8 +27,10 @@ STATIC = 4  # RTPROT_STATIC: who put a route there, if nobody wants to find it a
 _ONLINK = 4
 _PERMANENT = 0x80
 SEND_REDIRECTS, RP_FILTER = 6, 8  # IPV4_DEVCONF_…
-_SEGMENT = 63  # IFLA_GSO_IPV4_MAX_SIZE
+_SEGMENTS = (41, 63)  # IFLA_GSO_MAX_SIZE, of IPv6; IFLA_GSO_IPV4_MAX_SIZE
+USUAL_SEGMENT = 64 << 10
 LONGEST_SEGMENT = 192 << 10
+JUMBO_OPTION = 8  # bytes that longer segments have more in IPv6: a router counts them to each of their packets
 
 
 def _ifinfo(index: int = 0, flags: int = 0) -> bytes:
@@ -82,11 +84,12 @@ def veth(
 ) -> bytes:
     """Create a veth pair, the near end up. `index` 0 lets the kernel choose.
 
-    `mtu` and `segment` are of both ends; a segment is what TCP gives to the link in one piece, for IPv4 alone: what is
-    longer than 64 KiB would not be forwarded in IPv6, of whose packets it exceeds the MTU by an option of 8 bytes
-    (Documentation: "BIG TCP"; Linux 6.3, and an older kernel does not mind).
+    `mtu` and `segment` are of both ends; a segment is what TCP gives to the link in one piece ("BIG TCP", Linux 6.3;
+    an older kernel does not mind). See `JUMBO_OPTION`.
     """
-    both = (u32(4, mtu) if mtu is not None else b"") + (u32(_SEGMENT, segment) if segment is not None else b"")
+    both = u32(4, mtu) if mtu is not None else b""
+    if segment is not None:
+        both += b"".join(u32(kind, segment) for kind in _SEGMENTS)
     far = _ifinfo(peer.ifindex) + text(3, peer.name) + i32(28, peer.namespace) + both
     if peer.mac is not None:
         far += attr(1, peer.mac)
@@ -124,7 +127,13 @@ def _route(
 
 
 def add_route(
-    destination: CIDR | None, index: int, *, family: IPFamily, via: Address | None = None, protocol: int = STATIC
+    destination: CIDR | None,
+    index: int,
+    *,
+    family: IPFamily,
+    via: Address | None = None,
+    protocol: int = STATIC,
+    mtu: int | None = None,
 ) -> bytes:
     """Idempotent. No destination is the default route; a `via` of the other family is RTA_VIA (Linux 5.2).
 
@@ -140,6 +149,8 @@ def add_route(
         flags = _ONLINK
     if index:
         body += i32(4, index)
+    if mtu is not None:
+        body += attr(8, u32(2, mtu))  # RTA_METRICS
     prefix = destination.prefix if destination is not None else 0
     return _route(NEWROUTE, CREATE | REPLACE, family, prefix, protocol, scope, flags, body)
 
@@ -165,7 +176,7 @@ class Link(NamedTuple):
     mac: bytes = b""
     alias: str = ""
     is_up: bool = False
-    segment: int | None = None  # see `veth`; None from a kernel that does not tell
+    segment: int | None = None  # see `veth`; None from a kernel that has the usual one only
 
 
 def link_list() -> tuple[int, bytes]:
@@ -190,7 +201,8 @@ def link_named(name: str) -> tuple[int, bytes]:
 def read_link(reply: Reply) -> Link:
     _, _, _, index, flags = struct.unpack_from("=BBHiI", reply.body)
     found = dict(attributes(reply.body, 16))
-    mtu, segment = (struct.unpack("=I", found[kind])[0] if kind in found else None for kind in (4, _SEGMENT))
+    mtu, ipv6, ipv4 = (struct.unpack("=I", found[kind])[0] if kind in found else None for kind in (4, *_SEGMENTS))
+    segment = None if ipv6 is None or ipv4 is None else min(ipv6, ipv4)
     name, alias = (found.get(kind, b"").rstrip(b"\0").decode(errors="replace") for kind in (3, 20))
     return Link(index, name, mtu or 0, found.get(1, b""), alias, bool(flags & UP), segment)
 

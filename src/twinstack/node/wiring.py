@@ -22,6 +22,7 @@ from twinstack.linux import addresses, links, netlink
 
 GATEWAY = Address.parse("fe80::1")
 GATEWAY_MAC = bytes.fromhex("0a5800000001")
+_ETHERNET_MTU = 1500  # of links that are given none
 
 
 class Inside(NamedTuple):
@@ -76,12 +77,19 @@ def plug(node: netlink.NetlinkSocket, inside: Inside, cable: Cable) -> None:
 def _inside(index: int, cable: Cable) -> list[bytes]:
     messages = [links.link_up(links.LOOPBACK), links.link_up(index)]
     messages += [links.add_address(index, address, address.family.bits) for address in cable.addresses]
-    if cable.routes is None:
-        messages += [links.add_route(None, index, family=each.family, via=GATEWAY) for each in cable.addresses]
-    else:
-        messages += [links.add_route(to, index, family=to.family, via=GATEWAY) for to in cable.routes]
+    ways = [default_route(each.family) for each in cable.addresses] if cable.routes is None else cable.routes
+    for to in ways:
+        mtu = _ipv6_mtu(cable) if to.family is IPFamily.IPV6 else None
+        messages.append(links.add_route(to, index, family=to.family, via=GATEWAY, mtu=mtu))
     messages.append(links.add_neighbour(index, GATEWAY, GATEWAY_MAC))
     return messages
+
+
+def _ipv6_mtu(cable: Cable) -> int | None:
+    """Where segments are longer than usual, packets leave room for what the node's routing counts to them."""
+    if cable.segment is None or cable.segment <= links.USUAL_SEGMENT:
+        return None
+    return (cable.mtu or _ETHERNET_MTU) - links.JUMBO_OPTION
 
 
 def _on_node(index: int, cable: Cable) -> list[bytes]:
