@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from twinstack.node.cni import plugin
 LONGEST_CALL = 8 << 20
 THREADS = 8  # of its own: those of the agent may all be waiting for plugins that have called here
 PATIENCE = 10.0  # seconds for a client to say what it wants, and to hear the answer
+_TIMEOUT = struct.pack("@ll", int(PATIENCE), 0)  # struct timeval
 _BACKLOG = 128
 _PAUSE = 1.0  # seconds, after a connection could not be taken
 
@@ -109,9 +111,10 @@ def _serve(connection: socket.socket) -> None:
     """One call."""
     try:
         with connection:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # the kernel's: no poll before each call
+                connection.setsockopt(socket.SOL_SOCKET, option, _TIMEOUT)
             data = _read(connection)
             if data:
-                connection.settimeout(PATIENCE)
                 connection.sendall(_answer(data))
     except (OSError, ValueError) as error:
         log.warning("a call was not understood or not waited for: %s", error or type(error).__name__)
@@ -123,14 +126,13 @@ def _read(connection: socket.socket) -> bytes:
     """A whole call; empty when the client only looked whether somebody listens. Raises ValueError for a long one."""
     data = bytearray()
     end = time.monotonic() + PATIENCE
-    while True:
-        connection.settimeout(max(0.001, end - time.monotonic()))
-        part = connection.recv(1 << 16)
-        if not part:
-            return bytes(data)
+    while part := connection.recv(1 << 16):
         data += part
+        if time.monotonic() > end:
+            raise TimeoutError("it took too long")
         if len(data) > LONGEST_CALL:
             raise ValueError("it is too long")
+    return bytes(data)
 
 
 def _answer(data: bytes) -> bytes:
