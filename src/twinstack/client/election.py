@@ -29,6 +29,7 @@ from twinstack.client.rest import Client
 log = logging.getLogger(__name__)
 
 _JITTER = 1.2  # of the pauses of those who stand by
+_RELEASE_ATTEMPTS = 5
 _RELEASE_SECONDS = 2.0
 
 
@@ -245,21 +246,33 @@ class Candidate:
 
     async def _release(self) -> None:
         """Let the next one begin at once."""
-        if not self._is_own() or self._observed is None:
-            return
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                for _ in range(_RELEASE_ATTEMPTS):
+                    if not self._is_own() or self._observed is None or await self._give_back(self._observed):
+                        return
+                    # A renewal that was cut off on its way has been done still.
+                    self._see(await self._client.get(LEASES, self._terms.name, self._terms.namespace))
+        except (StatusError, OSError) as error:  # TimeoutError is one
+            log.warning("the lease %s was not given back: %s", self._terms.name, error or type(error).__name__)
+
+    async def _give_back(self, lease: Lease) -> bool:
+        """Whether the lease was still as it is known."""
         now = times.micro_now()
         free = LeaseSpec(
             holder_identity="",
             lease_duration_seconds=1,
             acquire_time=now,
             renew_time=now,
-            lease_transitions=self._observed.spec.lease_transitions,
+            lease_transitions=lease.spec.lease_transitions,
         )
         try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                await self._client.update(LEASES, Lease(metadata=self._observed.metadata, spec=free))
-        except (StatusError, OSError) as error:  # TimeoutError is one
-            log.warning("the lease %s was not given back: %s", self._terms.name, error or type(error).__name__)
+            await self._client.update(LEASES, Lease(metadata=lease.metadata, spec=free))
+        except StatusError as error:
+            if error.code != 409:
+                raise
+            return False
+        return True
 
 
 async def _ended(*tasks: asyncio.Future[None]) -> None:

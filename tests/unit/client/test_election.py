@@ -95,6 +95,21 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def test_a_lease_is_given_back_after_a_renewal_whose_answer_never_came() -> None:
+    async def scenario(lease: OneLease, client: Client) -> None:
+        work = Work()
+        one = Candidate(client, FAST, "part")
+        leading = asyncio.create_task(one.run(work))
+        await work.running.wait()
+        assert lease.lease is not None
+        lease.revision += 1
+        lease.lease["metadata"]["resourceVersion"] = str(lease.revision)
+        await cancelled(leading)
+        assert lease.holder == ""
+
+    run(scenario)
+
+
 def test_one_leads_and_the_next_begins_when_it_has_gone() -> None:
     async def scenario(lease: OneLease, client: Client) -> None:
         first, second = Work(), Work()
