@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinstack.api.times import format_duration
 from twinstack.node.agent import Settings
 from twinstack.node.authorization import ALLOWED_SECONDS, DENIED_SECONDS, TOKEN_SECONDS
 from twinstack.node.registration import LEASE_SECONDS, PODS, RENEW_EVERY, REPORT_EVERY
@@ -17,27 +18,27 @@ def shown(settings: Settings, certificate: str, key: str, client_authority: str)
     return {
         "kubeletconfig": {
             "enableServer": True,
-            "syncFrequency": duration(settings.refresh_period),
+            "syncFrequency": format_duration(settings.refresh_period),
             "address": "::",
             "port": settings.port,
             "tlsCertFile": certificate,
             "tlsPrivateKeyFile": key,
             "authentication": {
                 "x509": {"clientCAFile": client_authority},
-                "webhook": {"enabled": True, "cacheTTL": duration(TOKEN_SECONDS)},
+                "webhook": {"enabled": True, "cacheTTL": format_duration(TOKEN_SECONDS)},
                 "anonymous": {"enabled": False},
             },
             "authorization": {
                 "mode": "Webhook",
                 "webhook": {
-                    "cacheAuthorizedTTL": duration(ALLOWED_SECONDS),
-                    "cacheUnauthorizedTTL": duration(DENIED_SECONDS),
+                    "cacheAuthorizedTTL": format_duration(ALLOWED_SECONDS),
+                    "cacheUnauthorizedTTL": format_duration(DENIED_SECONDS),
                 },
             },
             "clusterDomain": settings.cluster_domain,
             "clusterDNS": list(settings.cluster_dns),
-            "nodeStatusUpdateFrequency": duration(RENEW_EVERY),
-            "nodeStatusReportFrequency": duration(REPORT_EVERY),
+            "nodeStatusUpdateFrequency": format_duration(RENEW_EVERY),
+            "nodeStatusReportFrequency": format_duration(REPORT_EVERY),
             "nodeLeaseDurationSeconds": LEASE_SECONDS,
             "cgroupDriver": "cgroupfs",
             "maxPods": PODS,
@@ -50,14 +51,3 @@ def shown(settings: Settings, certificate: str, key: str, client_authority: str)
             "registerNode": True,
         }
     }
-
-
-def duration(seconds: float) -> str:
-    """As a meta/v1 Duration is written: 1m0s, 10s, 1h0m0s."""
-    whole = int(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest}{f'{seconds % 1:.9f}'[1:].rstrip('0').rstrip('.')}s"
-    if hours:
-        return f"{hours}h{minutes}m{tail}"
-    return f"{minutes}m{tail}" if minutes else tail

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twinstack.api import core
-from twinstack.api.times import parse_time
+from twinstack.api.times import format_duration, parse_time
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.runtime.base import Container, ContainerKey, Phase
 
@@ -305,12 +305,6 @@ def _runs(view: View, container: core.Container) -> bool:
 
 def _loop_message(pod: core.Pod, container: core.Container, backoff: Backoff) -> str:
     meta = pod.metadata
-    pause = go_duration(backoff.length(container.name))
+    pause = format_duration(backoff.length(container.name))
     pod_text = f"{meta.name}_{meta.namespace}({meta.uid})"
     return f"back-off {pause} restarting failed container={container.name} pod={pod_text}"
-
-
-def go_duration(seconds: float) -> str:
-    """Whole seconds as Go prints a Duration: 10s, 1m20s, 5m0s."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

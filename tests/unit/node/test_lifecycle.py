@@ -9,7 +9,7 @@ from tests.unit.node.building import SANDBOX, pod, run, view
 
 from twinstack.api import times
 from twinstack.api.core import EphemeralContainer, Pod, PodStatus
-from twinstack.node.lifecycle import Backoff, Plan, View, go_duration, grace_of, outdated, plan
+from twinstack.node.lifecycle import Backoff, Plan, View, grace_of, outdated, plan
 from twinstack.node.probes.state import Health, ProbeKind
 from twinstack.node.runtime.base import Container, Phase
 
@@ -154,11 +154,6 @@ def test_a_restarted_agent_knows_the_pause_by_the_number_of_restarts(attempt: in
     backoff.remember(latest)
     ended = run("c", attempt, code=1)
     assert backoff.due(ended) == (ended.finished_at + pause if pause else 0.0)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s")])
-def test_durations(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
 
 
 def test_a_sidecar_that_has_not_started_holds_up_what_follows() -> None:

@@ -7,7 +7,7 @@ import pytest
 from twinstack.api.core import Pod
 from twinstack.api.meta import ObjectMeta
 from twinstack.linux.cgroupusage import Usage
-from twinstack.node import configz, usagemetrics
+from twinstack.node import usagemetrics
 from twinstack.node.authorization import asked
 from twinstack.node.probes.state import Count, ProbeKind
 from twinstack.node.runtime.base import Container, ContainerKey, Phase
@@ -83,8 +83,3 @@ def test_metrics() -> None:
 )
 def test_what_a_request_needs(method: str, path: str, verb: str, subresources: list[str]) -> None:
     assert asked(method, path.split("/")) == (verb, subresources)
-
-
-def test_durations() -> None:
-    texts = {0.5: "0.5s", 10: "10s", 60: "1m0s", 300: "5m0s", 3660.25: "1h1m0.25s"}
-    assert {seconds: configz.duration(seconds) for seconds in texts} == texts

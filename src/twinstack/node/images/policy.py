@@ -9,6 +9,7 @@ import enum
 from typing import NamedTuple
 
 from twinstack.api.gotext import go_quote
+from twinstack.api.times import format_duration
 from twinstack.node.images.reference import DEFAULT_TAG, InvalidReference, Reference, parse
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds after an attempt; doubles
@@ -83,9 +84,7 @@ def default_policy(reference: Reference) -> str:
 
 def pulled(image: str, seconds: float, waited: float, size: int) -> Event:
     """`seconds` of pulling, `waited` with the time before it began."""
-    text = (
-        f"Successfully pulled image {go_quote(image)} in {_duration(seconds)} ({_duration(waited)} including waiting)"
-    )
+    text = f"Successfully pulled image {go_quote(image)} in {_took(seconds)} ({_took(waited)} including waiting)"
     return Event("Normal", "Pulled", f"{text}. Image size: {size} bytes.")
 
 
@@ -107,12 +106,6 @@ def _waiting(reason: str, event: str, message: str) -> Verdict:
     return Verdict(Step.WAIT, reason, message, events)
 
 
-def _duration(seconds: float) -> str:
-    """As Go writes one, in whole milliseconds."""
-    milliseconds = int(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms" if milliseconds else "0s"
-    minutes, rest = divmod(milliseconds, 60_000)
-    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + text
+def _took(seconds: float) -> str:
+    """In whole milliseconds."""
+    return format_duration(int(seconds * 1000) / 1000)
