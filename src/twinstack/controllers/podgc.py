@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from twinstack.api import times
 from twinstack.api.core import Node, Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import NODES, PODS
+from twinstack.client.disruptions import disrupted
 from twinstack.client.workqueue import WorkQueue
 from twinstack.controllers.context import Context, synced
 from twinstack.controllers.podgarbage import Reason, is_out_of_service, reason_to_remove, surplus_finished
@@ -90,14 +90,7 @@ class PodGarbageController:
         """Whoever counts finished Pods must not take this one for a success."""
         status: dict[str, object] = {"phase": "Failed"}
         if reason is Reason.ORPHANED:
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "DeletionByPodGC",
-                "message": "PodGC: node no longer exists",
-                "lastTransitionTime": times.now(),
-            }
-            status["conditions"] = [condition]
+            status["conditions"] = [disrupted("DeletionByPodGC", "PodGC: node no longer exists")]
         meta = pod.metadata
         patch = {"metadata": {"uid": meta.uid}, "status": status}
         try:

@@ -9,8 +9,8 @@ from functools import partial
 
 from twinstack.api import times
 from twinstack.api.core import Node, Pod, Taint
-from twinstack.api.errors import StatusError
 from twinstack.api.kinds import NODES, PODS
+from twinstack.client import disruptions
 from twinstack.client.workqueue import WorkQueue
 from twinstack.controllers.context import Context, synced
 from twinstack.controllers.evictions import evicting_taints, leaves_at
@@ -92,24 +92,10 @@ class TaintEvictionController:
         return self._seen.get(node, {}).get(_identity(taint), time.time())
 
     async def _evict(self, pod: Pod) -> None:
-        """Say why, then delete: whoever counts failures of Pods must know that this one did not fail."""
-        meta = pod.metadata
         log.info("evicting pod %s from node %s", pod.key, pod.spec.node_name)
         self._events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {pod.key}")
-        change = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": times.now(),
-        }
-        patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [change]}}
-        try:
-            await self._client.patch(PODS, meta.name, meta.namespace, patch, subresource="status")
-            await self._client.delete(PODS, meta.name, meta.namespace, uid=meta.uid)
-        except StatusError as error:
-            if error.code not in (404, 409):
-                raise
+        message = "Taint manager: deleting due to NoExecute taint"
+        await disruptions.send_away(self._client, pod, "DeletionByTaintManager", message)
 
 
 def _identity(taint: Taint) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from twinstack.api.core import Node, Pod
@@ -33,13 +33,14 @@ def decide(
     loads: Loads,
     namespaces: NamespaceLabels,
     *,
-    budgets: Sequence[Budget] = (),
+    budgets: Callable[[], Sequence[Budget]] = tuple,
     ineligible: str = "",
 ) -> Decision:
     """Choose among `nodes` by name, given what is placed already and the labels of namespaces.
 
     Of the nodes that fit: that with the fewest preferred-against taints, then what the Pod prefers, then the fewest
-    Pods of the same owner, then the fewest Pods at all. `ineligible`: why nobody is sent away for it.
+    Pods of the same owner, then the fewest Pods at all. `ineligible`: why nobody is sent away for it. `budgets` are
+    asked for when somebody may have to be.
     """
     if not nodes:
         return Decision(None, "no nodes available to schedule pods")
@@ -77,7 +78,7 @@ def decide(
             or Neighbours(pod, taken, nodes, loads, namespaces).refusal(node)
         )
 
-    room, reasons = make_room(taken.priority, nodes, refusals, loads, fits, budgets)
+    room, reasons = make_room(taken.priority, nodes, refusals, loads, fits, budgets())
     return Decision(None, told if room else f"{told} preemption: {_told(len(nodes), reasons)}", room)
 
 

@@ -14,6 +14,7 @@ from twinstack.api.core import Namespace, Node, Pod
 from twinstack.api.errors import StatusError
 from twinstack.api.kinds import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from twinstack.api.selectors import LabelSelector
+from twinstack.client import disruptions
 from twinstack.client.events import EventRecorder
 from twinstack.client.informers import SharedInformers
 from twinstack.client.rest import Client
@@ -151,38 +152,36 @@ class Scheduler:
         ineligible = ""
         if self._nominations.awaits_victims(uid, self._loads):
             ineligible = "not eligible due to a terminating pod on the nominated node."
-        budgets = [
+        with self._nominations.reserved(uid, taken.priority, self._loads):
+            nodes = self._nodes.objects
+            return decide(
+                pod,
+                taken,
+                nodes,
+                self._loads,
+                self._namespace_labels,
+                budgets=self._read_budgets,
+                ineligible=ineligible,
+            )
+
+    def _read_budgets(self) -> list[Budget]:
+        return [
             Budget(
                 each.metadata.namespace, LabelSelector.from_object(each.spec.selector), each.status.disruptions_allowed
             )
             for each in self._budgets.objects.values()
         ]
-        with self._nominations.reserved(uid, taken.priority, self._loads):
-            nodes = self._nodes.objects
-            return decide(
-                pod, taken, nodes, self._loads, self._namespace_labels, budgets=budgets, ineligible=ineligible
-            )
 
     async def _send_away(self, pod: Pod, room: Room) -> None:
         """Delete the victims, gracefully; each is told why, in a condition and an event."""
-        change = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{self._name}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": times.now(),
-        }
+        why = f"{self._name}: preempting to accommodate a higher priority pod"
         for victim in [each for each in self._pods.objects.values() if each.metadata.uid in room.victims]:
-            meta = victim.metadata
-            patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [change]}}
             try:
-                await self._client.patch(PODS, meta.name, meta.namespace, patch, subresource="status")
-                await self._client.delete(PODS, meta.name, meta.namespace, uid=meta.uid)
-            except StatusError as error:
-                if error.code not in (404, 409):
-                    self._nominations.remove(pod.metadata.uid)  # to be chosen anew
-                    raise
-                continue  # gone already
+                if not await disruptions.send_away(self._client, victim, "PreemptionByScheduler", why):
+                    continue  # gone already
+            except StatusError:
+                self._nominations.remove(pod.metadata.uid)  # to be chosen anew
+                raise
             told = f"Preempted by pod {pod.metadata.uid} on node {room.node}"
             self._events.event(victim, "Normal", "Preempted", told)
             log.info("pod %s has to make room for %s on %s", victim.key, pod.key, room.node)

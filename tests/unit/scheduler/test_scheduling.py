@@ -329,7 +329,7 @@ def test_who_makes_room(others: list[list[tuple[str, int, str]]], budgets: list[
     before = {name: (dict(loads[name].resources), dict(loads[name].priorities)) for name in nodes}
     wish = pod("w", priority=7, containers=[container({"cpu": "3"})])
     kept = [Budget("", LabelSelector.from_labels({"app": app}), 0) for app in budgets]
-    decision = decide(wish, footprint(wish), nodes, loads, lambda namespace: {}, budgets=kept)
+    decision = decide(wish, footprint(wish), nodes, loads, lambda namespace: {}, budgets=lambda: kept)
     assert decision.room == room
     assert {name: (dict(loads[name].resources), dict(loads[name].priorities)) for name in nodes} == before
 
