@@ -75,6 +75,18 @@ class Settings(NamedTuple):
     refresh_period: float = 60.0  # seconds in which changed ConfigMaps and Secrets are shown
 
 
+def _identity(settings: Settings, runtime: Runtime) -> Identity:
+    return Identity(
+        settings.node_name,
+        settings.node_ips,
+        settings.port,
+        str(settings.root_dir),
+        runtime.name,
+        runtime.recursive_read_only,
+        settings.node_labels,
+    )
+
+
 class Agent:
     """One node. `run` until cancelled."""
 
@@ -110,15 +122,7 @@ class Agent:
         self._wanted: dict[str, core.PodStatus] = {}
         self._queue = WorkQueue("pod")
         self._writes = WorkQueue("status")
-        identity = Identity(
-            settings.node_name,
-            settings.node_ips,
-            settings.port,
-            str(settings.root_dir),
-            runtime.name,
-            runtime.recursive_read_only,
-            settings.node_labels,
-        )
+        identity = _identity(settings, runtime)
         self._registration = Registration(
             client, self._node_informer, identity, lambda: self._network_problem, self._resync, images.store.images
         )

@@ -22,8 +22,7 @@ from twinstack.linux.cgroupusage import Usage
 from twinstack.linux.ociruntimes import Choice
 from twinstack.node.images.builtin import BUSYBOX, HOST
 from twinstack.node.images.store import ImageStore
-from twinstack.node.logs import LogOptions, LogReader
-from twinstack.node.runtime import adoption, engine
+from twinstack.node.runtime import adoption, engine, states
 from twinstack.node.runtime.base import (
     FEWEST_SHARES,
     Container,
@@ -42,14 +41,13 @@ from twinstack.node.runtime.base import (
 from twinstack.node.runtime.bundle import WEAK, Bundler
 from twinstack.node.runtime.children import PATIENCE, RuntimeFailure
 from twinstack.node.runtime.overlay import RootDirectory
-from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Exit, Layout, Record, Running
+from twinstack.node.runtime.records import INFRASTRUCTURE, ContainerDirectory, Layout, Running
 from twinstack.node.runtime.sandbox import SandboxDirectory
 from twinstack.node.runtime.specification import limiting
 
 CONCURRENT_STARTS = 4  # a start is a burst of CPU
 INFRASTRUCTURE_SCORE = -998  # oom_score_adj of the first process of shared processes, as of a pause process
 START_FAILED = 128  # exit code of a container that never ran, as containerd's
-LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stand for last words, as kubelet takes them
 ROTATION = 10.0  # seconds between looks at the size of logs (kubelet containerLogMonitorInterval)
 # Reaps what other containers of the pod leave behind, as the first process of their PID namespace.
 _FIRST = ["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 2147483647 & wait; done"]
@@ -222,7 +220,7 @@ class OCIRuntime:
             record = await asyncio.to_thread(self._bundler.make, config, image, time.time(), first)
         except OSError as error:
             raise CreateError(error.strerror or str(error)) from error
-        container = _created(config.key, record)
+        container = states.created(config.key, record)
         self._put(container)
         return container
 
@@ -344,7 +342,7 @@ class OCIRuntime:
             await asyncio.shield(self._clearing[key])
         await asyncio.to_thread(adoption.clear, self._engine, self._layout, directory)
         end = directory.write_exit(START_FAILED, "StartError", text)
-        self._put(_exited(self._pods[key.pod_uid][key], directory, end))
+        self._put(states.exited(self._pods[key.pod_uid][key], directory, end))
         self._tell(key)
 
     # --- the end of containers
@@ -376,7 +374,7 @@ class OCIRuntime:
             if first is not None:
                 processes.send_signal(first, signal.SIGKILL)
             end = directory.write_unknown_exit()
-        self._put(_exited(self._pods[key.pod_uid][key], directory, end))
+        self._put(states.exited(self._pods[key.pod_uid][key], directory, end))
         self._clear(directory)
         self._tell(key)
 
@@ -410,9 +408,9 @@ class OCIRuntime:
             return
         record, running, end = found
         key = directory.key
-        container = _created(key, record)
+        container = states.created(key, record)
         if end is not None:
-            self._put(_exited(container, directory, end))
+            self._put(states.exited(container, directory, end))
         elif running is not None:
             self._first[key] = running.first
             self._put(container._replace(phase=Phase.RUNNING, started_at=running.started_at))
@@ -428,34 +426,3 @@ class OCIRuntime:
             except OSError as error:
                 log.warning("log of container %s of pod %s: %s", key.name, key.pod_uid, error)
         self._rotation = asyncio.get_running_loop().call_later(ROTATION, self._rotate_logs)
-
-
-def _created(key: ContainerKey, record: Record) -> Container:
-    return Container(
-        *(key, Phase.CREATED, record.image, record.image_id, record.created_at),
-        user=record.user,
-        stop_signal=record.stop_signal,
-    )
-
-
-def _exited(container: Container, directory: ContainerDirectory, end: Exit) -> Container:
-    running, record = directory.running(), directory.record()
-    message = end.message
-    if not message and end.code and record is not None and record.last_words_from_log:
-        message = _last_of_log(directory)
-    return container._replace(
-        phase=Phase.EXITED,
-        started_at=running.started_at if running else 0.0,
-        finished_at=end.finished_at,
-        exit_code=end.code,
-        reason=end.reason or ("Error" if end.code else "Completed"),
-        message=message,
-    )
-
-
-def _last_of_log(directory: ContainerDirectory) -> str:
-    reader = LogReader(directory.log, LogOptions(tail_lines=LAST_LINES))
-    try:
-        return b"".join(reader.read())[-LAST_BYTES:].decode(errors="replace")
-    finally:
-        reader.close()
